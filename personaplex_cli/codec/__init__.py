@@ -1,0 +1,1 @@
+"""Ogg pages and Opus packets. The only user of pyogg."""

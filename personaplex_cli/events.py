@@ -1,0 +1,141 @@
+"""What happens in a call, as values.
+
+A call emits these to whoever listens (screen, later recording and statistics) and knows none of its
+listeners. Every event is frozen, carries `at_s` (seconds since the call began, on the call's clock) and
+holds no secret: no key, no token, no persona. Texts that came from the server are already harmless on a
+terminal (`wire.text.safe_text`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from personaplex_cli.errors import PersonaplexError
+
+
+class CallState(StrEnum):
+    CONNECTING = "connecting"
+    """Socket, TLS and upgrade."""
+    WAITING = "waiting for the model"
+    """Connected; the handshake message has not come: the persona is being read, or the server is busy."""
+    LIVE = "live"
+    CLOSING = "closing"
+    ENDED = "ended"
+
+
+class EndReason(StrEnum):
+    HUNG_UP = "you hung up"
+    INPUT_ENDED = "the input ended"
+    MAX_DURATION = "the time limit was reached"
+    IDLE = "nobody spoke"
+    SERVER_CLOSED = "the server closed the call"
+    CONNECTION_LOST = "the connection was lost"
+    SERVER_ERROR = "the server failed"
+    AUDIO_FAILED = "the sound failed"
+    OUTPUT_FAILED = "the output failed"
+    NEVER_LIVE = "the call never began"
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What was counted in a call. Everything that was dropped, skipped or repaired has its number here."""
+
+    packets_sent: int = 0
+    """Opus packets of ours that went into pages and out."""
+    packets_dropped: int = 0
+    """Blocks of ours dropped before encoding because they were older than 200 ms when the socket took them."""
+    silence_inserted: int = 0
+    """Packets of silence sent because the source had nothing in time (a stalled microphone, a slow pipe)."""
+    messages_received: int = 0
+    messages_skipped: int = 0
+    """Messages skipped: unknown tag, empty, or of WebSocket type text."""
+    payloads_dropped: int = 0
+    """Audio payloads dropped because the playback thread was 30 s behind."""
+    holes: int = 0
+    """Places where the server's Ogg stream was damaged or incomplete; concealed."""
+    packets_bad: int = 0
+    """Opus packets of the server that could not be decoded; concealed."""
+    streams: int = 0
+    """Logical Ogg streams (BOS pages) the server began; more than one is a chained stream."""
+    received_ms: int = 0
+    """Agent's audio decoded."""
+    underruns: int = 0
+    """Times the speaker had nothing to play in the middle of the agent's audio."""
+    playout_dropped_ms: int = 0
+    """Agent's audio dropped from the playout buffer, oldest first, to keep the lag bounded."""
+    device_flags: int = 0
+    """Overflow and underflow flags PortAudio reported."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class StateChanged(Event):
+    state: CallState
+
+
+@dataclass(frozen=True, slots=True)
+class AgentText(Event):
+    """A piece of what the agent says: append it as it is, it brings its own spaces."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class UserText(Event):
+    """Text that was injected into the call."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Levels(Event):
+    """Loudest block of each side since the last such event (dBFS); ten times a second at most."""
+
+    user_dbfs: float
+    agent_dbfs: float
+
+
+@dataclass(frozen=True, slots=True)
+class Notice(Event):
+    """Something the user should know and that ends nothing."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSaidError(Event):
+    """An error message of the server (tag 0x05)."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata(Event):
+    """Metadata of the server (tag 0x04), parsed from JSON. Its texts are NOT yet safe for a terminal."""
+
+    data: Any = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded(Event):
+    """The last event of every call. `at_s` is how long it lasted."""
+
+    reason: EndReason
+    detail: str
+    """A sentence part that says more, or "" (a close code and what it means, for example)."""
+    error: PersonaplexError | None
+    """Why the process will not exit with 0, or None if the call ended as asked."""
+    live_s: float
+    """Seconds between handshake and end."""
+    counters: Counters
+
+
+Listener = Callable[[Event], None]
+"""Called on the event loop; must return quickly and not raise (an OSError it raises ends the call)."""
