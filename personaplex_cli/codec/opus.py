@@ -1,0 +1,79 @@
+"""Opus (RFC 6716): PCM ↔ packets, by libopus."""
+
+from __future__ import annotations
+
+import weakref
+from ctypes import byref, c_int, c_int32, create_string_buffer, string_at
+from typing import Final
+
+from personaplex_cli.codec.library import load
+from personaplex_cli.pcm import SAMPLE_BYTES, SAMPLE_RATE
+
+_APPLICATION_VOIP: Final = 2048
+_GET_LOOKAHEAD: Final = 4027
+_MAX_PACKET_BYTES: Final = 1275 * 3 + 7
+"""The largest packet of up to 60 ms (RFC 6716 section 3.4)."""
+_MAX_PACKET_SAMPLES: Final = SAMPLE_RATE * 120 // 1000
+"""The longest packet there is."""
+
+
+class OpusEncoder:
+    """24 kHz mono PCM → packets, at libopus' own choice of bit rate for voice (about 27 kbit/s).
+
+    Discontinuous transmission stays off: the server is driven by our packets, silence included.
+    Not thread-safe.
+    """
+
+    def __init__(self) -> None:
+        self._opus = load().opus
+        error = c_int()
+        self._state = self._opus.opus_encoder_create(SAMPLE_RATE, 1, _APPLICATION_VOIP, byref(error))
+        if error.value != 0:
+            raise MemoryError("opus_encoder_create")
+        weakref.finalize(self, self._opus.opus_encoder_destroy, self._state)
+        self._packet = create_string_buffer(_MAX_PACKET_BYTES)
+
+    @property
+    def lookahead_samples(self) -> int:
+        """The encoder's delay in samples at 24 kHz."""
+        value = c_int32()
+        self._opus.opus_encoder_ctl(self._state, _GET_LOOKAHEAD, byref(value))
+        return value.value
+
+    def encode(self, pcm: bytes) -> bytes:
+        """One packet. Raises ValueError unless `pcm` lasts 2.5, 5, 10, 20, 40 or 60 ms."""
+        n_bytes = self._opus.opus_encode(
+            self._state, pcm, len(pcm) // SAMPLE_BYTES, self._packet, _MAX_PACKET_BYTES
+        )
+        if n_bytes < 0:
+            raise ValueError(f"libopus: {self._opus.opus_strerror(n_bytes).decode()} ({len(pcm)} bytes)")
+        return string_at(self._packet, n_bytes)
+
+
+class OpusDecoder:
+    """Packets of any legal duration, mono or stereo → 24 kHz mono PCM. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._opus = load().opus
+        error = c_int()
+        self._state = self._opus.opus_decoder_create(SAMPLE_RATE, 1, byref(error))
+        if error.value != 0:
+            raise MemoryError("opus_decoder_create")
+        weakref.finalize(self, self._opus.opus_decoder_destroy, self._state)
+        self._pcm = create_string_buffer(_MAX_PACKET_SAMPLES * SAMPLE_BYTES)
+
+    def decode(self, packet: bytes) -> bytes | None:
+        """The packet's PCM, or None if it is not a valid packet."""
+        if not packet:  # libopus would take it for a lost packet
+            return None
+        n_samples = self._opus.opus_decode(
+            self._state, packet, len(packet), self._pcm, _MAX_PACKET_SAMPLES, 0
+        )
+        return None if n_samples < 0 else string_at(self._pcm, n_samples * SAMPLE_BYTES)
+
+    def conceal(self, n_samples: int) -> bytes:
+        """PCM in place of lost packets: `n_samples` is a multiple of 60 (2.5 ms), at most 2,880."""
+        made = self._opus.opus_decode(self._state, None, 0, self._pcm, n_samples, 0)
+        if made < 0:
+            raise ValueError(f"libopus: {self._opus.opus_strerror(made).decode()} ({n_samples} samples)")
+        return string_at(self._pcm, made * SAMPLE_BYTES)
