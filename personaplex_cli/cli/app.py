@@ -1,0 +1,108 @@
+"""The program: its commands, and how its errors become text and exit codes."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from io import TextIOWrapper
+from typing import Annotated
+
+import typer
+
+# Typer carries its own copy of click, whose exceptions have no public names.
+from typer._click.exceptions import ClickException, NoArgsIsHelpError
+from typer._click.exceptions import UsageError as CommandLineError
+
+from personaplex_cli import __version__
+from personaplex_cli.cli.devices import devices
+from personaplex_cli.cli.options import GlobalOptions
+from personaplex_cli.cli.output import print_error, print_text
+from personaplex_cli.cli.regions import regions
+from personaplex_cli.cli.serve import serve
+from personaplex_cli.cli.talk import talk
+from personaplex_cli.cli.token import token
+from personaplex_cli.cli.voices import voices
+from personaplex_cli.errors import ExitCode, PersonaplexError, UsageError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+# Commands import what they need when they run: `--help` and `voices` are there at once.
+app.command()(talk)
+app.command()(voices)
+app.command()(regions)
+app.command()(devices)
+app.command()(token)
+app.command()(serve)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print_text(f"personaplex {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def personaplex(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", "-v", help="Show a traceback with every error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Talk to full-duplex voice models from a terminal.
+
+    \b
+    Examples:
+      personaplex talk --local
+      personaplex talk --voice NATM1 --persona "You are a patient teacher of French."
+      personaplex voices
+    """
+    context.ensure_object(GlobalOptions).debug = debug
+
+
+def main() -> None:
+    """Run the command of `sys.argv` and exit. Of all PersonaplexErrors, this is where they end."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a device's name may not exist in the terminal's encoding
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; errors are printed. Returns the exit code, which after Ctrl-C is 130 (from Typer).
+
+    Arguments are taken as they are: without this, Typer would expand wildcards in them on Windows.
+    """
+    options = GlobalOptions()
+    try:
+        result = app(arguments, prog_name="personaplex", obj=options, standalone_mode=False)
+        return result if isinstance(result, int) else ExitCode.OK
+    except PersonaplexError as error:
+        if options.debug:
+            traceback.print_exception(error)
+        print_error(error)
+        return error.exit_code
+    except ClickException as error:
+        return _show_command_line_error(error)
+    except Exception as error:
+        if options.debug:
+            traceback.print_exception(error)
+        # Only the name: nobody has looked at what the text may hold.
+        name = type(error).__name__
+        print(f"internal error: {name} (personaplex --debug ... shows the traceback)", file=sys.stderr)
+        return ExitCode.INTERNAL
+
+
+def _show_command_line_error(error: ClickException) -> int:
+    """An error that Typer found, in the form that all errors have here."""
+    if isinstance(error, NoArgsIsHelpError):  # its text is the help
+        error.show()
+        return error.exit_code
+    context = error.ctx if isinstance(error, CommandLineError) else None
+    command = context.command_path if context else "personaplex"
+    print_error(UsageError(error.format_message(), f"See {command} --help"))
+    return error.exit_code

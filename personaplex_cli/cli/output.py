@@ -1,0 +1,53 @@
+"""What commands print: results on stdout, everything that is said about them on stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from personaplex_cli.errors import PersonaplexError, UsageError
+
+
+def print_text(text: str) -> None:
+    """`text` and a line break, at once. Raises UsageError if stdout cannot be written.
+
+    BrokenPipeError is let through: whoever read has gone, and Typer ends the program without a word.
+    """
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # The interpreter writes what is left when it exits, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise UsageError(f"Standard output cannot be written: {error.strerror}.") from None
+
+
+def print_json(value: Any) -> None:
+    """`value` as ASCII, so that no terminal or pipe can spoil it."""
+    import json
+
+    print_text(json.dumps(value, indent=2))
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """`rows`, at least one and all of equally many cells, in columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    print_text("\n".join(line.rstrip() for line in lines))
+
+
+def print_note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
+
+
+def print_warning(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
+
+
+def print_error(error: PersonaplexError) -> None:
+    print(f"error: {error}", file=sys.stderr)
+    for line in (error.hint or "").splitlines():
+        print(f"  {line}", file=sys.stderr)

@@ -1,0 +1,75 @@
+"""What all tests share: a home folder of their own, and a server that exchanges keys."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+_UNWANTED = ("PERSONAPLEX_", "POLARGRID_", "XDG_", "SSL_CERT_")
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home folder; the configuration file and the cache folder lie in it. No test sees the user's
+    own key, configuration, cache or proxies."""
+    for name in os.environ:
+        if name.startswith(_UNWANTED) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in ("HOME", "USERPROFILE", "APPDATA", "LOCALAPPDATA"):
+        monkeypatch.setenv(name, str(home))
+    for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, str(home / name.lower()))
+    monkeypatch.setenv("PERSONAPLEX_CONFIG", str(home / "config.toml"))
+    monkeypatch.setenv("PERSONAPLEX_CACHE_DIR", str(home / "cache"))
+    return home
+
+
+@dataclass
+class TokenServer:
+    """Answers every POST alike, and keeps what was asked."""
+
+    url: str
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b'{"token": "abc"}'
+    silent_until: threading.Event | None = None
+    """Set: no answer before this."""
+    requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    """Path and headers (names in lower case) of each request."""
+
+
+@pytest.fixture
+def token_server() -> Iterator[TokenServer]:
+    """On a free port of this machine."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            known.requests.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
+            if known.silent_until:
+                known.silent_until.wait()
+            self.send_response(known.status)
+            for name, value in known.headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(known.body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        known = TokenServer(f"http://127.0.0.1:{server.server_port}/v1/auth/token")
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield known
+        if known.silent_until:
+            known.silent_until.set()
+        server.shutdown()
+        thread.join()
