@@ -1,0 +1,199 @@
+"""The screen of a call: a listener that only takes note, and a thread that paints.
+
+A terminal can be stopped (Ctrl-S) or slow, a pipe's reader can be busy: whoever writes there waits. So all
+writing is done by one thread, which owns the state of the view, and the event loop never waits for it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, closing
+from typing import Final, Protocol, TextIO, cast
+
+from personaplex_cli.events import Event, Levels
+from personaplex_cli.ui.plain import PlainPainter
+from personaplex_cli.wire.text import safe_text
+
+_PAINT_INTERVAL_S: Final = 1 / 12
+
+
+class Painter(Protocol):
+    """A way to show a call: `LivePainter` or `PlainPainter`. Used by one thread only."""
+
+    failure_ends_call: bool
+
+    def update(self, events: Iterable[Event], now_s: float) -> None: ...
+
+    def finish(self, last_lines: Iterable[str]) -> None: ...
+
+    def give_up(self, last_lines: Iterable[str]) -> None: ...
+
+
+class Screen:
+    """Shows a call, painting at most 12 times a second in a thread of its own, which it starts.
+
+    `clock_s` gives the seconds since the call began: what the events' `at_s` is measured on. It is called in
+    the thread, and `release` when the thread ends.
+    """
+
+    def __init__(
+        self,
+        painter: Painter,
+        clock_s: Callable[[], float],
+        release: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._painter = painter
+        self._clock_s = clock_s
+        self._release = release
+        self._failure: OSError | None = None
+        self._failure_told = False
+        self._changed = threading.Condition()
+        self._events: list[Event] = []
+        self._levels: Levels | None = None
+        self._last_lines: Sequence[str] | None = None
+        # A daemon: a terminal that stays stopped must not keep the process.
+        self._thread = threading.Thread(target=self._run, name="screen", daemon=True)
+        self._thread.start()
+
+    @property
+    def failure(self) -> OSError | None:
+        """Why nothing is shown any more, or None."""
+        return self._failure
+
+    def listen(self, event: Event) -> None:
+        """Take note of `event`; any thread, returns at once.
+
+        However slow the stream is, every event is kept until it is shown, except levels: of those that wait,
+        one is kept, the loudest. Raises OSError, once, when the reader of a plain transcript has gone away;
+        a terminal that has gone away raises nothing.
+        """
+        with self._changed:
+            if self._failure is not None:
+                if self._painter.failure_ends_call and not self._failure_told:
+                    self._failure_told = True
+                    raise self._failure
+            elif isinstance(event, Levels):
+                self._levels = _louder(self._levels, event)
+            else:
+                self._events.append(event)
+
+    def close(self, timeout_s: float = 1.0, last_lines: Sequence[str] = ()) -> None:
+        """Show what is left and then `last_lines`, leave the terminal in order, end the thread.
+
+        Returns after `timeout_s` seconds at the latest; what a stopped terminal has not taken by then appears
+        when it goes on, if the process still lives. Only the first call's `last_lines` are shown. Raises
+        nothing: see `failure`.
+        """
+        with self._changed:
+            if self._last_lines is None:
+                self._last_lines = [safe_text(line) for line in last_lines]
+            self._changed.notify()
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        try:
+            self._paint_until_closed()
+        except OSError as error:
+            self._fail(error)
+        except BaseException:
+            self._painter.give_up(())
+            raise
+        finally:
+            self._release()
+
+    def _paint_until_closed(self) -> None:
+        while True:
+            with self._changed:
+                last_lines = self._last_lines
+                events, self._events = self._events, []
+                if self._levels is not None:
+                    events.append(self._levels)
+                    self._levels = None
+            self._painter.update(events, self._clock_s())
+            if last_lines is not None:
+                self._painter.finish(last_lines)
+                return
+            with self._changed:
+                self._changed.wait_for(lambda: self._last_lines is not None, _PAINT_INTERVAL_S)
+
+    def _fail(self, error: OSError) -> None:
+        with self._changed:
+            self._failure = error
+            self._events.clear()
+            # The last lines may have another stream than the one that failed.
+            self._changed.wait_for(lambda: self._last_lines is not None)
+        self._painter.give_up(self._last_lines or ())
+
+
+def open_screen(
+    stdout: TextIO, stderr: TextIO, *, stdout_carries_audio: bool, voice: str, clock_s: Callable[[], float]
+) -> Screen:
+    """The screen that fits the streams: a live view on a terminal, lines otherwise.
+
+    Lines of the transcript go to `stdout`, or to `stderr` when `stdout` carries audio; all others to
+    `stderr`. While the screen is open nobody else may write to a terminal it draws on. Rich is imported only
+    for the live view. Closing it is the caller's duty, on every way out.
+    """
+    owned = ExitStack()
+    drawn_on = stderr if stdout_carries_audio else stdout
+    if drawn_on.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown"):
+        from personaplex_cli.ui.live import LivePainter, terminal_console
+
+        console = terminal_console(_direct(drawn_on, owned))
+        return Screen(LivePainter(console, safe_text(voice)), clock_s, owned.close)
+    painter = PlainPainter(_direct(drawn_on, owned), _direct(stderr, owned))
+    return Screen(painter, clock_s, owned.close)
+
+
+def _louder(one: Levels | None, other: Levels) -> Levels:
+    if one is None:
+        return other
+    return Levels(
+        max(one.at_s, other.at_s),
+        max(one.user_dbfs, other.user_dbfs),
+        max(one.agent_dbfs, other.agent_dbfs),
+    )
+
+
+class _DirectStream(io.TextIOBase):
+    """Text written straight to a copy of a descriptor.
+
+    `sys.stdout` is flushed under its lock when the interpreter ends; while a thread is held up in a write to
+    it, that flush would wait or abort the process. This has neither lock nor buffer.
+    """
+
+    encoding: str = "utf-8"
+
+    def __init__(self, fileno: int, encoding: str) -> None:
+        # Not FileIO by name: on a Windows console this makes a stream that takes UTF-8.
+        raw = open(os.dup(fileno), "wb", buffering=0)  # noqa: SIM115
+        self._raw = cast(io.RawIOBase, raw)
+        self.encoding = encoding
+
+    def write(self, text: str, /) -> int:
+        rest = memoryview(text.encode(self.encoding, "replace"))
+        while rest:
+            taken = self._raw.write(rest)
+            if taken is None:  # another process has made the terminal non-blocking, and it is full
+                select.select([], [self._raw], [])
+            else:
+                rest = rest[taken:]
+        return len(text)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def _direct(stream: TextIO, owned: ExitStack) -> TextIO:
+    """`stream` without its buffer, to be closed with `owned`; or itself if it is one in memory."""
+    try:
+        fileno = stream.fileno()
+    except io.UnsupportedOperation:
+        return stream
+    stream.flush()
+    return cast(TextIO, owned.enter_context(closing(_DirectStream(fileno, stream.encoding))))

@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+
+import pytest
+
+from personaplex_cli.events import AgentText, CallState, Event, Levels, Notice, StateChanged, UserText
+from personaplex_cli.ui.screen import Screen, open_screen
+
+needs_pty = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
+
+LIVE = StateChanged(1.0, CallState.LIVE)
+FLOOD = [AgentText(1.0, f" {'word ' * 100}. Next") for _ in range(1000)]
+"""More than any pipe or terminal holds back."""
+
+
+def clock_s() -> float:
+    return 1.0
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """The test's time limit ends a wait in vain."""
+    while not condition():
+        time.sleep(0.001)
+
+
+class FakePainter:
+    """Takes down what it is given. It can be held up, and it can fail."""
+
+    def __init__(self, failure: Exception | None = None, failure_ends_call: bool = False) -> None:
+        self.failure_ends_call = failure_ends_call
+        self.failure = failure
+        self.events: list[Event] = []
+        self.last_lines: list[str] | None = None
+        self.gave_up_with: list[str] | None = None
+        self.painting = threading.Event()
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
+
+    def update(self, events: Iterable[Event], now_s: float) -> None:
+        self.painting.set()
+        self.may_go_on.wait()
+        if self.failure is not None:
+            raise self.failure
+        self.events += events
+
+    def finish(self, last_lines: Iterable[str]) -> None:
+        self.last_lines = list(last_lines)
+
+    def give_up(self, last_lines: Iterable[str]) -> None:
+        self.gave_up_with = list(last_lines)
+
+
+def test_everything_is_shown_in_order_before_close_returns() -> None:
+    painter = FakePainter()
+    released = threading.Event()
+    screen = Screen(painter, clock_s, released.set)
+    events = [Notice(1.0, str(n)) for n in range(1000)]
+    for event in events:
+        screen.listen(event)
+    screen.close(30.0, ["last\x07"])
+    assert painter.events == events
+    assert painter.last_lines == ["last\ufffd"]
+    assert released.is_set()
+    assert screen.failure is None
+    screen.close(30.0, ["too late"])
+    assert painter.last_lines == ["last\ufffd"]
+
+
+def test_of_levels_that_wait_the_loudest_is_kept_and_of_the_rest_all() -> None:
+    painter = FakePainter()
+    painter.may_go_on.clear()
+    screen = Screen(painter, clock_s)
+    painter.painting.wait()
+    for n in range(1000):
+        screen.listen(Levels(n / 10, -20.0 if n == 500 else -60.0, -30.0 if n == 600 else -70.0))
+        screen.listen(UserText(n / 10, str(n)))
+    painter.may_go_on.set()
+    screen.close(30.0)
+    assert [event for event in painter.events if isinstance(event, Levels)] == [Levels(99.9, -20.0, -30.0)]
+    assert [event.text for event in painter.events if isinstance(event, UserText)] == [
+        str(n) for n in range(1000)
+    ]
+
+
+@pytest.mark.parametrize("ends_call", [False, True])
+def test_a_failure_is_remembered_and_told_once_if_it_ends_the_call(ends_call: bool) -> None:
+    painter = FakePainter(OSError("gone"), ends_call)
+    screen = Screen(painter, clock_s)
+    wait_until(lambda: screen.failure is not None)
+    if ends_call:
+        with pytest.raises(OSError, match="gone"):
+            screen.listen(LIVE)
+    for _ in range(3):
+        screen.listen(LIVE)
+    screen.close(30.0, ["last"])
+    assert screen.failure is painter.failure
+    assert painter.gave_up_with == ["last"]
+    assert painter.last_lines is None
+
+
+def test_a_bug_leaves_the_terminal_in_order_and_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", seen.append)
+    painter = FakePainter(KeyError("bug"))
+    released = threading.Event()
+    screen = Screen(painter, clock_s, released.set)
+    screen.listen(LIVE)
+    screen.close(30.0)
+    assert [args.exc_type for args in seen] == [KeyError]
+    assert painter.gave_up_with == []
+    assert released.is_set()
+
+
+@pytest.mark.parametrize(
+    ("stdout_carries_audio", "transcript"), [(False, ["agent: Hello"]), (True, [])], ids=["text", "audio"]
+)
+def test_streams_in_memory_get_lines(stdout_carries_audio: bool, transcript: list[str]) -> None:
+    stdout, stderr = io.StringIO(), io.StringIO()
+    screen = open_screen(
+        stdout, stderr, stdout_carries_audio=stdout_carries_audio, voice="NATF0", clock_s=clock_s
+    )
+    screen.listen(LIVE)
+    screen.listen(AgentText(1.0, "Hello"))
+    screen.close(30.0, ["Call ended."])
+    assert stdout.getvalue().splitlines() == transcript
+    rest = [] if transcript else ["agent: Hello"]
+    assert stderr.getvalue().splitlines() == ["state: live", *rest, "Call ended."]
+
+
+def test_a_reader_that_has_gone_ends_the_call() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", encoding="utf-8") as stdout:
+        stderr = io.StringIO()
+        screen = open_screen(stdout, stderr, stdout_carries_audio=False, voice="NATF0", clock_s=clock_s)
+        screen.listen(UserText(1.0, "Hello"))
+        wait_until(lambda: screen.failure is not None)
+        with pytest.raises(BrokenPipeError):
+            screen.listen(LIVE)
+        screen.close(30.0, ["Call ended."])
+    assert stderr.getvalue() == "Call ended.\n"
+
+
+def test_a_reader_that_does_not_read_holds_nobody_up() -> None:
+    reader, writer = os.pipe()
+    with open(writer, "w", encoding="utf-8") as stdout:
+        screen = open_screen(
+            stdout, io.StringIO(), stdout_carries_audio=False, voice="NATF0", clock_s=clock_s
+        )
+        for event in FLOOD:
+            screen.listen(event)
+        screen.close(0.1)
+        os.close(reader)
+        screen.close(30.0)
+    assert isinstance(screen.failure, BrokenPipeError)
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, io.TextIOWrapper]]:
+    """A pseudo-terminal: the side that a window has, and the side that a program has."""
+    monkeypatch.setenv("TERM", "xterm")
+    ours, theirs = os.openpty()
+    with open(theirs, "w", encoding="utf-8") as stream, closing(open(ours, "rb", buffering=0)) as window:
+        yield window.fileno(), stream
+
+
+def read_until(window: int, end: bytes) -> bytes:
+    shown = b""
+    while end not in shown:
+        shown += os.read(window, 100_000)
+    return shown
+
+
+@needs_pty
+@pytest.mark.parametrize("stdout_carries_audio", [False, True])
+def test_a_terminal_gets_the_live_view(
+    terminal: tuple[int, io.TextIOWrapper], stdout_carries_audio: bool
+) -> None:
+    window, stream = terminal
+    other = io.StringIO()
+    stdout, stderr = (other, stream) if stdout_carries_audio else (stream, other)
+    screen = open_screen(
+        stdout, stderr, stdout_carries_audio=stdout_carries_audio, voice="NATF0", clock_s=clock_s
+    )
+    screen.close(30.0)
+    assert read_until(window, b"\x1b[?25h").count(b"NATF0") == 1
+    assert other.getvalue() == ""
+
+
+@needs_pty
+def test_a_dumb_terminal_gets_lines(
+    terminal: tuple[int, io.TextIOWrapper], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    window, stream = terminal
+    screen = open_screen(stream, stream, stdout_carries_audio=False, voice="NATF0", clock_s=clock_s)
+    screen.listen(LIVE)
+    screen.listen(UserText(1.0, "Hello"))
+    screen.close(30.0)
+    assert read_until(window, b"Hello\r\n") == b"state: live\r\nyou: Hello\r\n"
+
+
+@needs_pty
+@pytest.mark.parametrize("blocking", [True, False])
+def test_a_stopped_terminal_holds_nobody_up(terminal: tuple[int, io.TextIOWrapper], blocking: bool) -> None:
+    window, stream = terminal
+    os.set_blocking(stream.fileno(), blocking)
+    screen = open_screen(stream, stream, stdout_carries_audio=False, voice="NATF0", clock_s=clock_s)
+    for event in FLOOD:
+        screen.listen(event)
+    screen.close(0.1, ["Call ended."])
+    # It goes on: all of it is there after all.
+    shown = read_until(window, b"Call ended.")
+    screen.close(30.0)
+    assert screen.failure is None
+    assert shown.count(b"Next") >= len(FLOOD)
+    assert shown.rfind(b"\x1b[?25h") > shown.rfind(b"\x1b[?25l")
+
+
+@needs_pty
+def test_a_terminal_that_goes_away_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    ours, theirs = os.openpty()
+    with open(theirs, "w", encoding="utf-8") as stream:
+        screen = open_screen(stream, stream, stdout_carries_audio=False, voice="NATF0", clock_s=clock_s)
+        os.close(ours)
+        screen.listen(LIVE)
+        wait_until(lambda: screen.failure is not None)
+        screen.listen(LIVE)
+        screen.close(30.0)
+    assert isinstance(screen.failure, OSError)
+
+
+STOPPED = """
+import sys
+from personaplex_cli.events import AgentText
+from personaplex_cli.ui.screen import open_screen
+screen = open_screen(sys.stdout, sys.stderr, stdout_carries_audio=False, voice="", clock_s=lambda: 0.0)
+for n in range(1000):
+    screen.listen(AgentText(0.0, f" {'word ' * 100}. Next"))
+screen.close(0.1)
+"""
+
+
+@needs_pty
+def test_a_process_can_end_while_its_terminal_is_stopped() -> None:
+    ours, theirs = os.openpty()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-c", STOPPED],
+            stdout=theirs,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "TERM": "xterm"},
+        )
+        _, errors = process.communicate(timeout=30)
+        assert (process.returncode, errors) == (0, b"")
+    finally:
+        os.close(theirs)
+        os.close(ours)
