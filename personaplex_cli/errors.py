@@ -24,6 +24,8 @@ class ExitCode(IntEnum):
 
     OK = 0
     """The call ended as asked."""
+    INTERNAL = 1
+    """A fault of the program itself, or nobody was left to read what it printed."""
     USAGE = 2
     """An option, an argument or a file is not usable; nothing was connected."""
     CREDENTIALS = 3

@@ -28,6 +28,7 @@ class CallState(StrEnum):
 
 class EndReason(StrEnum):
     HUNG_UP = "you hung up"
+    TERMINATED = "the program was told to end"
     INPUT_ENDED = "the input ended"
     MAX_DURATION = "the time limit was reached"
     IDLE = "nobody spoke"
@@ -46,7 +47,7 @@ class Counters:
     packets_sent: int = 0
     """Opus packets of ours that went into pages and out."""
     packets_dropped: int = 0
-    """Blocks of ours dropped before encoding because they were older than 200 ms when the socket took them."""
+    """Blocks of ours dropped, before encoding, because they were older than 200 ms when they could go."""
     silence_inserted: int = 0
     """Packets of silence sent because the source had nothing in time (a stalled microphone, a slow pipe)."""
     messages_received: int = 0
@@ -68,6 +69,16 @@ class Counters:
     """Agent's audio dropped from the playout buffer, oldest first, to keep the lag bounded."""
     device_flags: int = 0
     """Overflow and underflow flags PortAudio reported."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A file that a call has written."""
+
+    name: str
+    """As the user named it."""
+    duration_s: float | None = None
+    """How much sound is in it, or None for what is not sound."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import sys
 from array import array
+from dataclasses import dataclass, field
+from operator import mul
 from typing import Final
 
 SAMPLE_RATE: Final = 24_000
@@ -34,6 +36,14 @@ SILENCE_DBFS: Final = -96.0
 SPEECH_DBFS: Final = -45.0
 """A block whose level is above this counts as speech when a call decides whether anyone is talking.
 Speech at a microphone lies at -30 to -15 dBFS, a quiet room's noise at -70 to -55."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """PCM from a source, and when its last sample was captured (seconds, the event loop's clock)."""
+
+    pcm: bytes = field(repr=False)
+    at_s: float
 
 
 def samples(pcm: bytes) -> array[int]:
@@ -66,7 +76,7 @@ def level_dbfs(pcm: bytes) -> float:
     values = samples(pcm)
     if not values:
         return SILENCE_DBFS
-    mean_square = sum(value * value for value in values) / len(values)
+    mean_square = sum(map(mul, values, values)) / len(values)
     if mean_square == 0:
         return SILENCE_DBFS
     return max(SILENCE_DBFS, 10 * math.log10(mean_square / 32768**2))

@@ -11,8 +11,8 @@ from personaplex_cli.pcm import SAMPLE_BYTES, SAMPLE_RATE
 
 _APPLICATION_VOIP: Final = 2048
 _GET_LOOKAHEAD: Final = 4027
-_MAX_PACKET_BYTES: Final = 1275 * 3 + 7
-"""The largest packet of up to 60 ms (RFC 6716 section 3.4)."""
+_MAX_PACKET_BYTES: Final = 1275 * 6 + 7
+"""More than the largest packet there is: 120 ms in six parts (RFC 6716 section 3.4)."""
 _MAX_PACKET_SAMPLES: Final = SAMPLE_RATE * 120 // 1000
 """The longest packet there is."""
 
@@ -41,7 +41,7 @@ class OpusEncoder:
         return value.value
 
     def encode(self, pcm: bytes) -> bytes:
-        """One packet. Raises ValueError unless `pcm` lasts 2.5, 5, 10, 20, 40 or 60 ms."""
+        """One packet. Raises ValueError unless `pcm` lasts 2.5, 5, 10, 20, 40, 60, 80, 100 or 120 ms."""
         n_bytes = self._opus.opus_encode(
             self._state, pcm, len(pcm) // SAMPLE_BYTES, self._packet, _MAX_PACKET_BYTES
         )

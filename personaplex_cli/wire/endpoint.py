@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -30,7 +29,7 @@ class TokenIn(StrEnum):
     QUERY = "query"
 
 
-_PATHS: Final = {Dialect.POLARGRID: "/v1/voice/personaplex", Dialect.MOSHI: "/api/chat"}
+PATHS: Final = {Dialect.POLARGRID: "/v1/voice/personaplex", Dialect.MOSHI: "/api/chat"}
 _SCHEMES: Final = {"ws": "ws", "http": "ws", "wss": "wss", "https": "wss"}
 
 
@@ -79,7 +78,7 @@ def build_endpoint(
             f"The token would travel unencrypted to {address.hostname}.",
             "Use a wss:// address for servers on other machines.",
         )
-    path = address.path if address.path.strip("/") else _PATHS[dialect]
+    path = address.path if address.path.strip("/") else PATHS[dialect]
     params = [*parse_qsl(address.query, keep_blank_values=True), *_parameters(dialect, voice, persona)]
     if token and token_in is TokenIn.QUERY:
         params.append(("token", token))
@@ -98,6 +97,8 @@ def build_endpoint(
 def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
+    import ipaddress  # not at the top: the command line is built from this module, and must be quick
+
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

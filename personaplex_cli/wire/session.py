@@ -78,18 +78,19 @@ class CloseStory:
 class Session:
     """One connection, from the upgrade to its close. Not thread-safe; times in seconds of one clock."""
 
-    def __init__(
-        self, opened_s: float, *, handshake_timeout_s: float = 60.0, secrets: tuple[str, ...] = ()
-    ) -> None:
-        self._handshake_due_s = opened_s + handshake_timeout_s
+    def __init__(self, *, handshake_timeout_s: float = 60.0, secrets: tuple[str, ...] = ()) -> None:
         self._handshake_timeout_s = handshake_timeout_s
-        self._heard_s = opened_s
         self._secrets = secrets
+        self._opened_s = self._heard_s = 0.0
         self._first_audio_s: float | None = None
         self._finished = False
         self.live = False
         self.received = 0
         self.skipped = 0
+
+    def opened(self, now_s: float) -> None:
+        """The upgrade is done."""
+        self._opened_s = self._heard_s = now_s
 
     def receive(self, message: bytes | str, now_s: float) -> Message:
         """What the message means. The handshake makes the session live; a second one is skipped."""
@@ -130,7 +131,7 @@ class Session:
     def overdue(self, now_s: float) -> ConnectError | None:
         """The error if the server has been silent for longer than it may be."""
         if not self.live:
-            if now_s < self._handshake_due_s:
+            if now_s - self._opened_s < self._handshake_timeout_s:
                 return None
             return ConnectError(
                 f"The model was not ready after {self._handshake_timeout_s:g} s.",

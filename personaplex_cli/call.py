@@ -1,0 +1,367 @@
+"""One conversation, wired: owns the tasks, the deadlines and the order of shutting down.
+
+    source → encoder → socket  →  …server…  →  socket → playback → sink
+                                                 └→ transcript → events
+
+A call is billed by wall-clock time, so whatever ends it, the socket is closed within `CLOSE_LIMIT_S`:
+first in good order (last page, `eos`, close 1000), and when that takes too long, at once.
+All times are those of the event loop's clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from personaplex_cli.ends import Sink, Source
+from personaplex_cli.errors import AudioError, PersonaplexError, ServerError, UsageError
+from personaplex_cli.events import (
+    AgentText,
+    CallEnded,
+    CallState,
+    Counters,
+    EndReason,
+    Event,
+    Levels,
+    Listener,
+    Metadata,
+    Notice,
+    ServerSaidError,
+    StateChanged,
+    UserText,
+)
+from personaplex_cli.limits import Limits, LimitWatch
+from personaplex_cli.pcm import SILENCE_DBFS, level_dbfs
+from personaplex_cli.pipeline.encoder import Encoder
+from personaplex_cli.pipeline.playback import Playback
+from personaplex_cli.pipeline.websocket import SocketClosed
+from personaplex_cli.wire.messages import (
+    Audio,
+    ErrorMessage,
+    Handshake,
+    MetadataMessage,
+    Skipped,
+    Text,
+)
+from personaplex_cli.wire.session import CloseStory, Session
+from personaplex_cli.wire.text import TranscriptDecoder
+
+CLOSE_LIMIT_S: Final = 2.0
+"""For saying goodbye in good order; then the connection is dropped."""
+
+PLAYBACK_LIMIT_S: Final = 2.0
+"""For decoding and writing what was received, after the socket is closed."""
+
+WATCH_S: Final = 0.1
+"""How often the limits are looked at, and levels reported."""
+
+LONG_WAIT_S: Final = 5.0
+"""After so long without a handshake the user is told what may be the matter."""
+
+ERROR_LINGERS_S: Final = 5.0
+"""A close so soon after an error message of the server is taken as its consequence."""
+
+
+SERVER_CLOSED_NOTICE: Final = (
+    "The server ended the session, as these servers do after some minutes. "
+    "Call again to go on: it will be a new conversation."
+)
+
+
+class Socket(Protocol):
+    async def send(self, message: bytes) -> None: ...
+
+    async def receive(self) -> bytes | str: ...
+
+    async def close(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What is sent first, once the call is live."""
+
+    texts: tuple[str, ...] = ()
+    bos_marker: bool = False
+
+
+class Call:
+    """One call. `run` once; `hang_up` and `abort` on the event loop, at any time."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[Socket]],
+        source: Source,
+        sink: Sink,
+        listener: Listener,
+        *,
+        limits: Limits,
+        opening: Opening,
+        secrets: tuple[str, ...] = (),
+    ) -> None:
+        self._connect = connect
+        self._source = source
+        self._sink = sink
+        self._listener = listener
+        self._limits = limits
+        self._opening = opening
+        self._encoder = Encoder()
+        self._transcript = TranscriptDecoder()
+        self._session = Session(handshake_timeout_s=limits.handshake_s, secrets=secrets)
+        self._live_at_s: float | None = None
+        self._ended_at_s: float | None = None
+        self._user_dbfs = SILENCE_DBFS
+        self._server_error: tuple[float, str] | None = None
+        self._skips_told: set[str] = set()
+
+    async def run(self) -> CallEnded:
+        """Holds the conversation and returns its last event, which was emitted too.
+
+        Raises what was not foreseen (a bug), after everything is closed. Cancelling it drops the
+        connection at once.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._began_s = self._loop.time()
+        self._end: asyncio.Future[CloseStory] = self._loop.create_future()
+        self._playback = Playback(self._sink.write, self._fail_from_thread)
+        self._emit_state(CallState.CONNECTING)
+        try:
+            self._sink.start(self._fail_from_thread)
+            socket = await self._connect_or_end()
+            if socket is not None:
+                await self._talk(socket)
+            story = await self._end
+        finally:
+            await asyncio.shield(asyncio.to_thread(self._close_ends))
+        if story.reason is EndReason.SERVER_CLOSED and story.error is None:
+            self._emit(Notice(self._now_s(), SERVER_CLOSED_NOTICE))
+        ended = self._ended(story)
+        self._emit_state(CallState.ENDED)
+        self._emit(ended)
+        return ended
+
+    def hang_up(self, reason: EndReason = EndReason.HUNG_UP) -> None:
+        """Ends the call in good order."""
+        self._finish(CloseStory(reason, "", None))
+
+    # --- the data path
+
+    async def _uplink(self, socket: Socket) -> None:
+        await self._live.wait()
+        if self._opening.bos_marker:
+            await socket.send(self._session.pack_bos_marker())
+        for page in self._encoder.headers():
+            await socket.send(self._session.pack_audio(page, self._loop.time()))
+        self._source.start(self._fail_from_thread)
+        for text in self._opening.texts:
+            await socket.send(self._session.pack_text(text))
+            self._emit(UserText(self._now_s(), text))
+        while True:
+            block = await self._source.read()
+            self._user_dbfs = max(self._user_dbfs, level_dbfs(block.pcm))
+            now_s = self._loop.time()
+            if page_or_none := self._encoder.page(block, now_s):
+                await socket.send(self._session.pack_audio(page_or_none, now_s))
+
+    async def _downlink(self, socket: Socket) -> None:
+        while True:
+            received = await socket.receive()
+            match self._session.receive(received, self._loop.time()):
+                case Handshake():
+                    self._live_at_s = self._loop.time()
+                    self._emit_state(CallState.LIVE)
+                    self._live.set()
+                case Audio(payload):
+                    self._playback.feed(payload)
+                case Text(payload):
+                    self._emit_text(self._transcript.feed(payload))
+                case ErrorMessage(text):
+                    self._server_error = (self._loop.time(), text)
+                    self._emit(ServerSaidError(self._now_s(), text))
+                case MetadataMessage(data):
+                    self._emit(Metadata(self._now_s(), data))
+                case Skipped(why) if why not in self._skips_told:
+                    self._skips_told.add(why)
+                    self._emit(Notice(self._now_s(), f"Skipped from the server: {why}."))
+
+    async def _watch(self) -> None:
+        """Looks at the limits and reports levels."""
+        opened_s = self._loop.time()
+        watch = LimitWatch(self._limits, opened_s)
+        told = False
+        while True:
+            await asyncio.sleep(WATCH_S)
+            now_s = self._loop.time()
+            if error := self._session.overdue(now_s):
+                reason = EndReason.CONNECTION_LOST if self._session.live else EndReason.NEVER_LIVE
+                self._finish(CloseStory(reason, "", error))
+            if self._session.live:
+                over = watch.live(now_s, **self._take_levels(), input_finished=self._source.finished)
+            else:
+                over = watch.waiting(now_s)
+                if not told and now_s - opened_s >= LONG_WAIT_S:
+                    told = True
+                    self._emit(Notice(self._now_s(), "The model may be busy with someone else."))
+            if over:
+                self._finish(CloseStory(*over, None))
+
+    def _take_levels(self) -> dict[str, float]:
+        user_dbfs, self._user_dbfs = self._user_dbfs, SILENCE_DBFS
+        agent_dbfs = self._playback.take_level_dbfs()
+        self._emit(Levels(self._now_s(), user_dbfs, agent_dbfs))
+        return {"user_dbfs": user_dbfs, "agent_dbfs": agent_dbfs}
+
+    # --- beginning and end
+
+    async def _connect_or_end(self) -> Socket | None:
+        """The socket, or None when the call ended before there was one."""
+        connecting = asyncio.ensure_future(self._connect())
+        try:
+            await asyncio.wait((connecting, self._end), return_when=asyncio.FIRST_COMPLETED)
+            if not self._end.done():
+                return connecting.result()
+        except PersonaplexError as error:
+            self._finish(CloseStory(EndReason.NEVER_LIVE, "", error))
+        except asyncio.CancelledError:
+            await _drop(connecting)
+            raise
+        await _drop(connecting)
+        return None
+
+    async def _talk(self, socket: Socket) -> None:
+        """Everything between the upgrade and the closed socket."""
+        self._session.opened(self._loop.time())
+        self._live = asyncio.Event()
+        self._emit_state(CallState.WAITING)
+        tasks = [asyncio.ensure_future(path) for path in (self._uplink(socket), self._watch())]
+        downlink = asyncio.ensure_future(self._downlink(socket))
+        for task in (*tasks, downlink):
+            task.add_done_callback(self._path_ended)
+        try:
+            await asyncio.wait({self._end})
+            self._emit_state(CallState.CLOSING)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            # The downlink goes on: what the server still says is not lost.
+            with contextlib.suppress(TimeoutError, SocketClosed):
+                async with asyncio.timeout(CLOSE_LIMIT_S):
+                    await self._say_goodbye(socket)
+                    await asyncio.wait({downlink})
+        finally:
+            socket.abort()
+            for task in (*tasks, downlink):
+                task.cancel()
+            await asyncio.gather(*tasks, downlink, return_exceptions=True)
+            self._ended_at_s = self._loop.time()
+        self._emit_text(self._transcript.flush())
+
+    async def _say_goodbye(self, socket: Socket) -> None:
+        if self._session.live:
+            for message in self._session.pack_finish(self._encoder.last_page()):
+                await socket.send(message)
+        await socket.close()
+
+    def _path_ended(self, task: asyncio.Future[None]) -> None:
+        """A station's loop is over, which only an error does."""
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, SocketClosed):
+            story = self._session.explain_close(error.code, error.reason, self._loop.time())
+            self._finish(self._blame_error_message(story))
+        elif error is not None:
+            self._fail(error)
+
+    def _blame_error_message(self, story: CloseStory) -> CloseStory:
+        if self._server_error is None or self._loop.time() - self._server_error[0] > ERROR_LINGERS_S:
+            return story
+        return CloseStory(
+            EndReason.SERVER_ERROR,
+            story.detail,
+            ServerError(f"The server reported an error: {self._server_error[1]}"),
+        )
+
+    def _fail(self, error: BaseException) -> None:
+        """Event loop only. What is not foreseen is raised by `run` after everything is closed."""
+        match error:
+            case AudioError():
+                self._finish(CloseStory(EndReason.AUDIO_FAILED, "", error))
+            case BrokenPipeError():  # `| head` has seen enough
+                self._finish(CloseStory(EndReason.OUTPUT_FAILED, "nobody reads it any more", None))
+            case OSError():
+                story = UsageError(f"The output cannot be written: {error.strerror}.")
+                self._finish(CloseStory(EndReason.OUTPUT_FAILED, "", story))
+            case PersonaplexError():
+                self._finish(CloseStory(EndReason.OUTPUT_FAILED, "", error))
+            case _ if not self._end.done():
+                self._end.set_exception(error)
+
+    def _fail_from_thread(self, error: Exception) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: so is the call
+            self._loop.call_soon_threadsafe(self._fail, error)
+
+    def _finish(self, story: CloseStory) -> None:
+        """The first reason wins."""
+        if not self._end.done():
+            self._end.set_result(story)
+
+    def _close_ends(self) -> None:
+        """On a thread of its own: a sound server that hangs must not hold up the loop."""
+        self._source.close()
+        self._playback.close(PLAYBACK_LIMIT_S)
+        self._sink.close()
+
+    # --- events
+
+    def _emit(self, event: Event) -> None:
+        try:
+            self._listener(event)
+        except OSError as error:
+            self._fail(error)
+
+    def _emit_state(self, state: CallState) -> None:
+        self._emit(StateChanged(self._now_s(), state))
+
+    def _emit_text(self, text: str) -> None:
+        if text:
+            self._emit(AgentText(self._now_s(), text))
+
+    def _now_s(self) -> float:
+        return self._loop.time() - self._began_s
+
+    def _ended(self, story: CloseStory) -> CallEnded:
+        live_s = (
+            self._ended_at_s - self._live_at_s
+            if self._ended_at_s is not None and self._live_at_s is not None
+            else 0.0
+        )
+        return CallEnded(self._now_s(), story.reason, story.detail, story.error, live_s, self._counters())
+
+    def _counters(self) -> Counters:
+        decoder, playback = self._playback.decoder, self._playback
+        return Counters(
+            packets_sent=self._encoder.packets,
+            packets_dropped=self._encoder.dropped,
+            silence_inserted=self._source.silence_inserted,
+            messages_received=self._session.received,
+            messages_skipped=self._session.skipped,
+            payloads_dropped=playback.payloads_dropped,
+            holes=decoder.holes,
+            packets_bad=decoder.packets_bad,
+            streams=decoder.streams,
+            received_ms=round(playback.received_ms),
+            underruns=self._sink.underruns,
+            playout_dropped_ms=self._sink.dropped_ms,
+            device_flags=self._source.device_flags + self._sink.device_flags,
+        )
+
+
+async def _drop(connecting: asyncio.Future[Socket]) -> None:
+    """Give up a connection being made, also one that was made in this very moment."""
+    connecting.cancel()
+    await asyncio.wait({connecting})
+    if not connecting.cancelled() and connecting.exception() is None:
+        connecting.result().abort()

@@ -1,0 +1,191 @@
+"""`personaplex talk`: its options."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from personaplex_cli.catalog import DEFAULT_REGION, DEFAULT_VOICE
+from personaplex_cli.cli.options import AuthUrl, CaFile, GlobalOptions, Insecure
+from personaplex_cli.cli.talk_options import AuthMode, TalkOptions
+from personaplex_cli.wire.endpoint import Dialect, TokenIn
+
+Voice = Annotated[
+    str, typer.Option("--voice", envvar="PERSONAPLEX_VOICE", help="Who speaks: see personaplex voices.")
+]
+Persona = Annotated[
+    str | None,
+    typer.Option(
+        "--persona",
+        metavar="TEXT|@FILE",
+        envvar="PERSONAPLEX_PERSONA",
+        help="Who the agent is and how it behaves, or a file that says so.",
+    ),
+]
+Region = Annotated[
+    str, typer.Option("--region", envvar="PERSONAPLEX_REGION", help="Where: see personaplex regions.")
+]
+Input = Annotated[
+    str | None,
+    typer.Option(
+        "--input", metavar="FILE|-", help="Speak from an audio file, or raw s16le 24 kHz mono from stdin."
+    ),
+]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        metavar="FILE|-|none",
+        help="Write the agent's voice to a .wav, .flac or .ogg file, raw to stdout, or nowhere.",
+    ),
+]
+Text = Annotated[
+    list[str] | None,
+    typer.Option("--text", metavar="TEXT", help="Inject text once the call is live; may be repeated."),
+]
+TokenText = Annotated[
+    str | None,
+    typer.Option(
+        "--token",
+        metavar="JWT|-",
+        envvar="PERSONAPLEX_TOKEN",
+        help="Use this token; - reads it from stdin. (Never an API key.)",
+    ),
+]
+Auth = Annotated[
+    AuthMode,
+    typer.Option(
+        "--auth", envvar="PERSONAPLEX_AUTH", help="Exchange the API key for a token, or send the key itself."
+    ),
+]
+TokenPlace = Annotated[
+    TokenIn,
+    typer.Option(
+        "--token-in", envvar="PERSONAPLEX_TOKEN_IN", help="Where the token goes; queries end up in logs."
+    ),
+]
+Server = Annotated[
+    str | None,
+    typer.Option(
+        "--server", metavar="URL", envvar="PERSONAPLEX_SERVER", help="Another server (ws, wss, http, https)."
+    ),
+]
+ServerDialect = Annotated[
+    Dialect,
+    typer.Option(
+        "--dialect",
+        envvar="PERSONAPLEX_DIALECT",
+        help="What the server speaks: moshi for NVIDIA PersonaPlex and Kyutai Moshi of your own.",
+    ),
+]
+Local = Annotated[
+    bool, typer.Option("--local", help="Talk to the stand-in inside this program: no key, no network.")
+]
+InputDevice = Annotated[
+    str | None,
+    typer.Option(
+        "--input-device",
+        metavar="NAME|INDEX",
+        envvar="PERSONAPLEX_INPUT_DEVICE",
+        help="The microphone: see personaplex devices.",
+    ),
+]
+OutputDevice = Annotated[
+    str | None,
+    typer.Option(
+        "--output-device",
+        metavar="NAME|INDEX",
+        envvar="PERSONAPLEX_OUTPUT_DEVICE",
+        help="The speaker: see personaplex devices.",
+    ),
+]
+HandshakeTimeout = Annotated[
+    float, typer.Option("--handshake-timeout", metavar="SECONDS", help="How long the model may take.")
+]
+MaxDuration = Annotated[
+    float, typer.Option("--max-duration", metavar="SECONDS", help="Hang up after this time; 0: never.")
+]
+IdleTimeout = Annotated[
+    float, typer.Option("--idle-timeout", metavar="SECONDS", help="Hang up when nobody speaks; 0: never.")
+]
+Tail = Annotated[
+    float,
+    typer.Option(
+        "--tail",
+        metavar="SECONDS",
+        help="How long the agent is silent before --input has its end.",
+    ),
+]
+BosMarker = Annotated[
+    bool, typer.Option("--bos-marker", help="Send a bos control message first (a server that wants it).")
+]
+
+
+def talk(
+    context: typer.Context,
+    voice: Voice = DEFAULT_VOICE,
+    persona: Persona = None,
+    region: Region = DEFAULT_REGION,
+    input: Input = None,
+    output: Output = None,
+    text: Text = None,
+    token: TokenText = None,
+    auth: Auth = AuthMode.JWT,
+    token_in: TokenPlace = TokenIn.HEADER,
+    auth_url: AuthUrl = None,
+    server: Server = None,
+    dialect: ServerDialect = Dialect.POLARGRID,
+    ca_file: CaFile = None,
+    insecure: Insecure = False,
+    local: Local = False,
+    input_device: InputDevice = None,
+    output_device: OutputDevice = None,
+    handshake_timeout: HandshakeTimeout = 60.0,
+    max_duration: MaxDuration = 0.0,
+    idle_timeout: IdleTimeout = 60.0,
+    tail: Tail = 3.0,
+    bos_marker: BosMarker = False,
+) -> None:
+    """Hold a conversation. Ctrl-C hangs up; twice, at once.
+
+    Microphone and speaker are used unless --input or --output say otherwise; with --input FILE the agent
+    is heard only if --output says where. Calls are billed by the minute until they end.
+
+    \b
+    Examples:
+      personaplex talk --local
+      personaplex talk --voice NATM1 --persona "You are a patient teacher of French."
+      personaplex talk --persona @tutor.txt --max-duration 600
+      personaplex talk --input question.wav --output answer.wav
+      personaplex talk --server ws://localhost:8998 --dialect moshi
+    """
+    from personaplex_cli.cli.conversation import converse
+
+    converse(
+        TalkOptions(
+            voice=voice,
+            persona=persona,
+            region=region,
+            input=input,
+            output=output,
+            texts=tuple(text or ()),
+            token=token,
+            auth=auth,
+            token_in=token_in,
+            auth_url=auth_url,
+            server=server,
+            dialect=dialect,
+            ca_file=ca_file,
+            insecure=insecure,
+            local=local,
+            input_device=input_device,
+            output_device=output_device,
+            handshake_timeout_s=handshake_timeout,
+            max_duration_s=max_duration,
+            idle_timeout_s=idle_timeout,
+            tail_s=tail,
+            bos_marker=bos_marker,
+            debug=context.ensure_object(GlobalOptions).debug,
+        )
+    )

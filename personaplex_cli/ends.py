@@ -1,0 +1,162 @@
+"""The two ends of the data path: what a source and a sink are, and which of them an option names.
+
+Nothing heavy is imported before it is known to be needed: without a sound device in the call PortAudio
+need not be installed.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
+
+from personaplex_cli.errors import PersonaplexError, UsageError
+from personaplex_cli.events import Written
+from personaplex_cli.pcm import SAMPLE_RATE, Block
+
+if TYPE_CHECKING:
+    from personaplex_cli.devices import Device
+
+PIPE: Final = "-"
+NOTHING: Final = "none"
+
+
+class Source(Protocol):
+    """The user's side. Event loop only."""
+
+    @property
+    def finished(self) -> bool:
+        """The input is over; `read` goes on with silence."""
+
+    @property
+    def silence_inserted(self) -> int: ...
+
+    @property
+    def device_flags(self) -> int: ...
+
+    def start(self, on_failure: Callable[[PersonaplexError], None]) -> None:
+        """Called once, at the handshake. `on_failure` may be called from any thread."""
+
+    async def read(self) -> Block:
+        """The next 20 ms, at real-time pace, for ever."""
+
+    def close(self) -> None:
+        """On any thread. May be called again."""
+
+
+class Sink(Protocol):
+    """The agent's side."""
+
+    @property
+    def written(self) -> Written | None:
+        """What was written where, for the end line; None when nothing was."""
+
+    @property
+    def underruns(self) -> int: ...
+
+    @property
+    def dropped_ms(self) -> int: ...
+
+    @property
+    def device_flags(self) -> int: ...
+
+    def start(self, on_failure: Callable[[PersonaplexError], None]) -> None:
+        """Called once, before connecting. `on_failure` may be called from any thread."""
+
+    def write(self, pcm: bytes) -> None:
+        """Playback thread. May raise PersonaplexError or OSError: the call ends then."""
+
+    def close(self) -> None:
+        """After the last `write`, on any thread. May be called again."""
+
+
+def open_source(file: str | None, device: str | None) -> Source:
+    """`file` is a path, "-" for standard input, or None for the microphone `device`.
+
+    Raises UsageError, AudioError.
+    """
+    if file is None:
+        from personaplex_cli.devices import find_device
+        from personaplex_cli.pipeline.microphone import Microphone
+
+        return Microphone(find_device(device, "input"))
+    from personaplex_cli.pipeline.files import FileSource, PipeSource
+
+    if file == PIPE:
+        return PipeSource(_standard_input())
+    return FileSource(Path(file).expanduser())
+
+
+def open_sink(file: str | None, device: str | None) -> Sink:
+    """`file` is a path, "-" for standard output, "none", or None for the speaker `device`.
+
+    Raises UsageError, AudioError.
+    """
+    if file is None:
+        from personaplex_cli.devices import find_device
+
+        return SpeakerSink(find_device(device, "output"))
+    from personaplex_cli.pipeline.files import FileSink, NullSink, PipeSink
+
+    if file == NOTHING:
+        return NullSink()
+    if file == PIPE:
+        return PipeSink(_standard_output())
+    return FileSink(Path(file).expanduser())
+
+
+class SpeakerSink:
+    """Playout buffer and speaker: what `write` takes is heard a little later."""
+
+    written: Written | None = None
+
+    def __init__(self, device: Device) -> None:
+        """Raises AudioError when the device cannot be opened."""
+        from personaplex_cli.pipeline.playout import Playout
+        from personaplex_cli.pipeline.speaker import Speaker
+
+        self._playout = Playout()
+        self._speaker = Speaker(device, self._playout.pull)
+
+    def start(self, on_failure: Callable[[PersonaplexError], None]) -> None:
+        """Raises AudioError."""
+        self._speaker.start(on_failure)
+
+    def write(self, pcm: bytes) -> None:
+        """Playback thread."""
+        self._playout.push(pcm)
+
+    def close(self) -> None:
+        """Blocks until what is held has been heard: at most the playout buffer's limit."""
+        time.sleep(self._playout.held_samples / SAMPLE_RATE)
+        self._speaker.close()
+
+    @property
+    def underruns(self) -> int:
+        return self._playout.underruns
+
+    @property
+    def dropped_ms(self) -> int:
+        return self._playout.dropped_samples * 1000 // SAMPLE_RATE
+
+    @property
+    def device_flags(self) -> int:
+        return self._speaker.device_flags
+
+
+def _standard_input() -> BinaryIO:
+    if sys.stdin is None or sys.stdin.closed:
+        raise UsageError("Standard input is closed.", "--input - reads raw 24 kHz mono s16le from a pipe.")
+    if sys.stdin.isatty():
+        raise UsageError("Nothing is piped in.", "--input - reads raw 24 kHz mono s16le from a pipe.")
+    return sys.stdin.buffer
+
+
+def _standard_output() -> BinaryIO:
+    if sys.stdout is None or sys.stdout.closed:
+        raise UsageError("Standard output is closed.", "--output - writes raw 24 kHz mono s16le to a pipe.")
+    if sys.stdout.isatty():
+        raise UsageError("Standard output is a terminal.", "--output - writes raw audio: pipe it somewhere.")
+    return sys.stdout.buffer

@@ -1,0 +1,69 @@
+"""The playback thread: payloads from the socket → PCM for the sink (playout buffer, file, pipe).
+
+It keeps decoding and writing away from the event loop, so that neither a burst nor a slow disk delays
+the socket, and away from the speaker's callback.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from personaplex_cli.codec.stream import StreamDecoder
+from personaplex_cli.pcm import SILENCE_DBFS, duration_ms, level_dbfs
+
+QUEUE_PAYLOADS: Final = 1500
+"""Thirty seconds at one payload for each 20 ms. Beyond that the oldest are dropped; the decoder conceals
+the hole."""
+
+
+class Playback:
+    """Owns the decoder. `feed`, `take_level_dbfs` and `close` are for one other thread, the event loop's."""
+
+    def __init__(self, write: Callable[[bytes], None], on_failure: Callable[[Exception], None]) -> None:
+        """`write` takes PCM and is called on the playback thread, as is `on_failure`, once, with what
+        `write` raised; the thread goes on decoding then, without writing."""
+        self._write: Callable[[bytes], None] | None = write
+        self._on_failure = on_failure
+        self._payloads: queue.Queue[bytes | None] = queue.Queue(QUEUE_PAYLOADS + 1)
+        self._level_dbfs = SILENCE_DBFS
+        self.decoder = StreamDecoder()
+        self.received_ms = 0.0
+        self.payloads_dropped = 0
+        self._thread = threading.Thread(target=self._run, name="playback", daemon=True)
+        self._thread.start()
+
+    def feed(self, payload: bytes) -> None:
+        """Never blocks."""
+        if self._payloads.qsize() >= QUEUE_PAYLOADS:
+            self._payloads.get_nowait()
+            self.payloads_dropped += 1
+        self._payloads.put_nowait(payload)
+
+    def take_level_dbfs(self) -> float:
+        """The loudest audio decoded since the last call."""
+        level, self._level_dbfs = self._level_dbfs, SILENCE_DBFS
+        return level
+
+    def close(self, limit_s: float) -> bool:
+        """Decode and write what is queued, then end the thread; False if that took longer than allowed."""
+        self._payloads.put_nowait(None)
+        self._thread.join(limit_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while (payload := self._payloads.get()) is not None:
+            pcm = self.decoder.feed(payload)
+            if not pcm:
+                continue
+            self.received_ms += duration_ms(pcm)
+            self._level_dbfs = max(self._level_dbfs, level_dbfs(pcm))
+            if self._write is None:
+                continue
+            try:
+                self._write(pcm)
+            except Exception as error:  # passed on: the call ends with it, in order
+                self._write = None
+                self._on_failure(error)

@@ -1,0 +1,209 @@
+"""The socket: one WebSocket connection, with every way it can fail in words."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+from typing import Final
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidMessage,
+    InvalidProxy,
+    InvalidStatus,
+    ProxyError,
+    WebSocketException,
+)
+from websockets.typing import Subprotocol
+
+from personaplex_cli.errors import (
+    ConnectError,
+    CredentialsError,
+    PersonaplexError,
+    ServerError,
+)
+from personaplex_cli.wire.endpoint import Endpoint, is_loopback
+from personaplex_cli.wire.text import redact, safe_text
+
+CONNECT_TIMEOUT_S: Final = 10.0
+"""For DNS, TCP, TLS and the upgrade together; the handshake message has a limit of its own."""
+
+SEND_BUFFER_BYTES: Final = 8192
+"""The kernel's buffer for what was sent and not yet acknowledged: about one second of our audio. The
+default would hide minutes of it, and a stall would be noticed only when all of it is old."""
+
+_KEEPALIVE_IDLE_S: Final = 10
+_MAX_SERVER_WORDS: Final = 200
+
+_HTTP_WORDS: Final = {
+    400: "the server did not understand the request",
+    401: "the token was refused",
+    403: "the token does not allow this",
+    404: "there is no voice endpoint at this address",
+    405: "the address does not take WebSocket connections",
+    407: "the proxy wants credentials",
+    410: "the voice endpoint is no longer at this address",
+    421: "the address belongs to another server",
+    422: "the server did not accept a parameter",
+    426: "the server wants another protocol",
+    429: "too many sessions or requests",
+    500: "the server failed",
+    502: "the gateway has no server behind it",
+    503: "the server is not available",
+    504: "the gateway got no answer in time",
+}
+
+
+class SocketClosed(Exception):
+    """The connection is gone: `code` is the server's close code, 1006 when there was none (RFC 6455)."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(code)
+        self.code = code
+        self.reason = reason
+
+
+class _Connect(connect):
+    """Redirects are not followed: the token would go to wherever they point."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
+class VoiceSocket:
+    """Sends and receives messages; event loop only."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+
+    @classmethod
+    async def connect(cls, endpoint: Endpoint, tls: ssl.SSLContext | None = None) -> VoiceSocket:
+        """`tls` says how a wss server's certificate is checked; None is the usual way.
+
+        Raises ConnectError, CredentialsError or ServerError; none of them holds a secret.
+        """
+        host = endpoint.address.split("//", 1)[1].rsplit(":", 1)[0].strip("[]")
+        try:
+            connection = await _Connect(
+                endpoint.url,
+                subprotocols=[Subprotocol(endpoint.subprotocol)] if endpoint.subprotocol else None,
+                ssl=tls if endpoint.tls else None,
+                # Opus does not compress, and trying costs time.
+                compression=None,
+                # PolarGrid's runtime does not answer pings: they would end the call.
+                ping_interval=None,
+                open_timeout=CONNECT_TIMEOUT_S,
+                # send() waits until the kernel has taken everything, so a stall is seen at once.
+                write_limit=0,
+                proxy=None if is_loopback(host) else True,
+                logger=_silent_logger(),
+            )
+        except (OSError, EOFError, WebSocketException, ValueError) as error:
+            raise _explain(error, endpoint) from None
+        _tune(connection.transport.get_extra_info("socket"))
+        return cls(connection)
+
+    async def send(self, message: bytes) -> None:
+        """Returns when the kernel has taken the message. Raises SocketClosed."""
+        try:
+            await self._connection.send(message)
+        except ConnectionClosed as closed:
+            raise _closed(closed) from None
+
+    async def receive(self) -> bytes | str:
+        """The next message. Raises SocketClosed."""
+        try:
+            return await self._connection.recv()
+        except ConnectionClosed as closed:
+            raise _closed(closed) from None
+
+    async def close(self) -> None:
+        """The closing handshake with code 1000. The caller limits the time and calls `abort` after it."""
+        await self._connection.close()
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+        self._connection.transport.abort()
+
+
+def _silent_logger() -> logging.Logger:
+    """The library logs request headers, and so tokens, when somebody turns on debug logging."""
+    logger = logging.getLogger("personaplex.websockets")
+    logger.disabled = True
+    return logger
+
+
+def _closed(closed: ConnectionClosed) -> SocketClosed:
+    return SocketClosed(closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else SocketClosed(1006, "")
+
+
+def _tune(sock: socket.socket) -> None:
+    """TCP_NODELAY is set by asyncio already. Options a system does not have are left out."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if idle := getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", None)):
+        sock.setsockopt(socket.IPPROTO_TCP, idle, _KEEPALIVE_IDLE_S)
+
+
+def _explain(error: Exception, endpoint: Endpoint) -> PersonaplexError:
+    where = endpoint.address
+    match error:
+        case TimeoutError():
+            return ConnectError(
+                f"{where} did not answer within {CONNECT_TIMEOUT_S:g} s.",
+                "Check the network, the address, and whether a firewall is in the way.",
+            )
+        case socket.gaierror():
+            return ConnectError(
+                f"The name in {where} cannot be found (DNS).", "Check the spelling and the network."
+            )
+        case ConnectionRefusedError():
+            return ConnectError(f"{where} refused the connection.", "Is the server running, on that port?")
+        case ssl.SSLCertVerificationError():
+            return ConnectError(
+                f"The certificate of {where} is not trusted ({safe_text(error.verify_message)}).",
+                "For a self-signed server give its certificate with --ca-file, "
+                "or switch the check off with --insecure.",
+            )
+        case ssl.SSLError():
+            return ConnectError(
+                f"No TLS connection with {where} could be made ({safe_text(error.reason or 'TLS error')}).",
+                "Does the server speak TLS on that port? Without TLS the address begins with ws://.",
+            )
+        case InvalidStatus():
+            return _explain_status(error, endpoint)
+        case InvalidProxy() | ProxyError():
+            return ConnectError(
+                "The proxy in the environment cannot be used.", "Check HTTPS_PROXY, NO_PROXY."
+            )
+        case InvalidMessage() | EOFError() | ConnectionResetError():
+            return ConnectError(
+                f"{where} closed the connection without a valid answer.",
+                "Is it a voice server, and is the address right about TLS (ws:// or wss://)?",
+            )
+        case InvalidHandshake():
+            return ServerError(f"{where} answered, but not as a WebSocket server does.")
+        case OSError() if error.strerror:
+            return ConnectError(f"{where} cannot be reached: {error.strerror}.")
+    return ConnectError(f"{where} cannot be reached ({type(error).__name__}).")
+
+
+def _explain_status(error: InvalidStatus, endpoint: Endpoint) -> PersonaplexError:
+    status = error.response.status_code
+    if status in range(300, 400):
+        return ServerError(
+            f"{endpoint.address} redirects elsewhere (HTTP {status}).",
+            "Redirects are not followed, since the token would go along: give the final address.",
+        )
+    body = bytes(error.response.body or b"").decode("utf-8", "replace")
+    words = redact(safe_text(body).strip(), endpoint.secrets)[:_MAX_SERVER_WORDS]
+    meaning = _HTTP_WORDS.get(status, "the server failed" if status >= 500 else "the server refused")
+    text = f"{endpoint.address}: {meaning} (HTTP {status})" + (f". It says: {words}" if words else ".")
+    if status in (401, 403):
+        return CredentialsError(text, "Tokens live for a short time: get a new one and call again.")
+    if status in (404, 410):
+        return ServerError(text, "Check --server, --dialect and --region.")
+    return ServerError(text, "Try again in a while." if status == 429 or status >= 500 else None)
