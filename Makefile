@@ -1,0 +1,43 @@
+# For GNU make 3.81 (the one macOS has) and newer.
+
+BIN := .venv/bin
+MEASURED := personaplex_cli/wire/*,personaplex_cli/codec/*,personaplex_cli/pipeline/*,personaplex_cli/call.py
+
+.PHONY: help setup demo test check format clean fixtures bench
+.NOTPARALLEL:
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: ## Install what is missing: system libraries, .venv, the package in it
+	@sh scripts/setup.sh
+
+demo: setup ## Talk to the local stand-in with a spoken question (no key, no sound card)
+	@echo 'The stand-in greets you; then examples/question.opus asks it something, and it repeats what it heard.'
+	$(BIN)/personaplex talk --local --input examples/question.opus --output answer.wav
+	@echo 'Its voice is in answer.wav. With microphone and speaker: $(BIN)/personaplex talk --local'
+
+test: check ## Check, then run the tests with branch coverage
+	@sh scripts/setup.sh test
+	$(BIN)/python -m pytest --cov --cov-branch --cov-report=
+	$(BIN)/python -m coverage report --include='$(MEASURED)' --show-missing --fail-under=95
+
+check: setup ## Lint, formatting, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m mypy
+
+format: setup ## Format the code, sort the imports
+	$(BIN)/ruff check --select I --fix .
+	$(BIN)/ruff format .
+
+fixtures: ## Make the spoken clips anew (needs espeak-ng, sox and opus-tools)
+	sh scripts/make_speech.sh
+
+bench: setup ## Measure: start-up time, codec
+	$(BIN)/python scripts/bench_startup.py
+	$(BIN)/python scripts/bench_codec.py
+
+clean: ## Remove what the other targets made, .venv included
+	rm -rf .venv build dist *.egg-info answer.wav .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
