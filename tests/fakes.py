@@ -1,0 +1,148 @@
+"""Stand-ins for what a call meets: time, source, sink, socket."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from personaplex_cli.errors import PersonaplexError
+from personaplex_cli.events import Written
+from personaplex_cli.pcm import PACKET_SAMPLES, Block, silence
+from personaplex_cli.pipeline.websocket import SocketClosed
+
+T = TypeVar("T")
+
+
+class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
+    """Does not wait for timers: it moves the clock to them. Other threads get a moment to work."""
+
+    now_s = 1000.0
+
+    def select(self, timeout: float | None = None) -> Any:
+        if not timeout:
+            return super().select(5.0 if timeout is None else 0)
+        ready = super().select(0.0002)
+        if not ready:
+            self.now_s += timeout
+        return ready
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock only goes on when everybody waits."""
+
+    def __init__(self) -> None:
+        self.selector = _JumpingSelector()
+        super().__init__(self.selector)
+
+    def time(self) -> float:
+        return self.selector.now_s
+
+
+def run_virtual(main: Coroutine[Any, Any, T]) -> T:
+    """`asyncio.run` on a `VirtualTimeLoop`."""
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(main)
+
+
+class FakeSource:
+    """Gives `pcm` every 20 ms. `ends_after` blocks it is finished and gives silence."""
+
+    def __init__(self, pcm: bytes = silence(PACKET_SAMPLES), *, ends_after: int | None = None) -> None:
+        self.pcm = pcm
+        self.ends_after = ends_after
+        self.given = 0
+        self.started = False
+        self.closed = False
+        self.silence_inserted = 0
+        self.device_flags = 0
+        self.fail: Callable[[PersonaplexError], None] = lambda error: None
+
+    @property
+    def finished(self) -> bool:
+        return self.ends_after is not None and self.given >= self.ends_after
+
+    def start(self, on_failure: Callable[[PersonaplexError], None]) -> None:
+        self.started = True
+        self.fail = on_failure
+
+    async def read(self) -> Block:
+        await asyncio.sleep(0.02)
+        pcm = silence(PACKET_SAMPLES) if self.finished else self.pcm
+        self.given += 1
+        return Block(pcm, asyncio.get_running_loop().time())
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeSink:
+    """Keeps what is written; raises `error` instead when it has one."""
+
+    def __init__(self) -> None:
+        self.heard = bytearray()
+        self.error: Exception | None = None
+        self.started = False
+        self.closed = False
+        self.written: Written | None = None
+        self.underruns = 0
+        self.dropped_ms = 0
+        self.device_flags = 0
+        self.fail: Callable[[PersonaplexError], None] = lambda error: None
+
+    def start(self, on_failure: Callable[[PersonaplexError], None]) -> None:
+        self.started = True
+        self.fail = on_failure
+
+    def write(self, pcm: bytes) -> None:
+        if self.error:
+            raise self.error
+        self.heard += pcm
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeSocket:
+    """`say` what the server says, `hang_up` as the server; `sent` is what it got, with the time."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[float, bytes]] = []
+        self.closed = False
+        self.aborted = False
+        self.close_hangs = False
+        self.send_hangs = False
+        self._inbox: asyncio.Queue[bytes | str | SocketClosed] = asyncio.Queue()
+
+    def say(self, message: bytes | str) -> None:
+        self._inbox.put_nowait(message)
+
+    def hang_up(self, code: int = 1000, reason: str = "") -> None:
+        self._inbox.put_nowait(SocketClosed(code, reason))
+
+    @property
+    def messages(self) -> list[bytes]:
+        return [message for _, message in self.sent]
+
+    async def send(self, message: bytes) -> None:
+        if self.send_hangs:
+            await asyncio.Event().wait()
+        self.sent.append((asyncio.get_running_loop().time(), message))
+
+    async def receive(self) -> bytes | str:
+        item = await self._inbox.get()
+        if isinstance(item, SocketClosed):
+            self._inbox.put_nowait(item)
+            raise item
+        return item
+
+    async def close(self) -> None:
+        if self.close_hangs:
+            await asyncio.Event().wait()
+        self.closed = True
+        self.hang_up(1000)
+
+    def abort(self) -> None:
+        self.aborted = True
+        self.hang_up(1006)
