@@ -15,7 +15,7 @@ from personaplex_cli.pipeline.websocket import SocketClosed
 T = TypeVar("T")
 
 
-class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
+class _JumpingSelector(selectors.DefaultSelector):
     """Does not wait for timers: it moves the clock to them. Other threads get a moment to work."""
 
     now_s = 1000.0

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from personaplex_cli.auth import exchange, tls_context
+from personaplex_cli.auth import exchange
 from personaplex_cli.errors import ConnectError, ExitCode, UsageError
+from personaplex_cli.tls import tls_context
 
 if TYPE_CHECKING:
     from conftest import TokenServer
