@@ -130,9 +130,7 @@ class Call:
         self._playback = Playback(self._sink.write, self._fail_from_thread)
         self._emit_state(CallState.CONNECTING)
         try:
-            self._sink.start(self._fail_from_thread)
-            socket = await self._connect_or_end()
-            if socket is not None:
+            if self._sink_starts() and (socket := await self._connect_or_end()):
                 await self._talk(socket)
             story = await self._end
         finally:
@@ -154,8 +152,8 @@ class Call:
         await self._live.wait()
         if self._opening.bos_marker:
             await socket.send(self._session.pack_bos_marker())
-        for page in self._encoder.headers():
-            await socket.send(self._session.pack_audio(page, self._loop.time()))
+        for header in self._encoder.headers():
+            await socket.send(self._session.pack_audio(header, self._loop.time()))
         self._source.start(self._fail_from_thread)
         for text in self._opening.texts:
             await socket.send(self._session.pack_text(text))
@@ -164,8 +162,8 @@ class Call:
             block = await self._source.read()
             self._user_dbfs = max(self._user_dbfs, level_dbfs(block.pcm))
             now_s = self._loop.time()
-            if page_or_none := self._encoder.page(block, now_s):
-                await socket.send(self._session.pack_audio(page_or_none, now_s))
+            if (page := self._encoder.page(block, now_s)) is not None:
+                await socket.send(self._session.pack_audio(page, now_s))
 
     async def _downlink(self, socket: Socket) -> None:
         while True:
@@ -216,6 +214,14 @@ class Call:
         return {"user_dbfs": user_dbfs, "agent_dbfs": agent_dbfs}
 
     # --- beginning and end
+
+    def _sink_starts(self) -> bool:
+        try:
+            self._sink.start(self._fail_from_thread)
+        except PersonaplexError as error:
+            self._fail(error)
+            return False
+        return True
 
     async def _connect_or_end(self) -> Socket | None:
         """The socket, or None when the call ended before there was one."""
