@@ -339,12 +339,10 @@ class Call:
         return self._loop.time() - self._began_s
 
     def _ended(self, story: CloseStory) -> CallEnded:
-        live_s = (
-            self._ended_at_s - self._live_at_s
-            if self._ended_at_s is not None and self._live_at_s is not None
-            else 0.0
-        )
-        return CallEnded(self._now_s(), story.reason, story.detail, story.error, live_s, self._counters())
+        ended_s = self._loop.time() if self._ended_at_s is None else self._ended_at_s
+        live_s = 0.0 if self._live_at_s is None else ended_s - self._live_at_s
+        lasted_s = ended_s - self._began_s
+        return CallEnded(lasted_s, story.reason, story.detail, story.error, live_s, self._counters())
 
     def _counters(self) -> Counters:
         decoder, playback = self._playback.decoder, self._playback

@@ -136,7 +136,7 @@ class Metadata(Event):
 
 @dataclass(frozen=True, slots=True)
 class CallEnded(Event):
-    """The last event of every call. `at_s` is how long it lasted."""
+    """The last event of every call. `at_s` is how long it lasted, until the socket was closed."""
 
     reason: EndReason
     detail: str

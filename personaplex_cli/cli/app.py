@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from io import TextIOWrapper
@@ -22,6 +23,7 @@ from personaplex_cli.cli.serve import serve
 from personaplex_cli.cli.talk import talk
 from personaplex_cli.cli.token import token
 from personaplex_cli.cli.voices import voices
+from personaplex_cli.devices import stuck
 from personaplex_cli.errors import ExitCode, PersonaplexError, UsageError
 
 app = typer.Typer(
@@ -69,7 +71,10 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a device's name may not exist in the terminal's encoding
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if stuck():  # then the usual way out would wait for ever
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:

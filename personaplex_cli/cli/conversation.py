@@ -15,9 +15,11 @@ import typer
 
 from personaplex_cli.call import Call, Opening
 from personaplex_cli.catalog import resolve_region, resolve_voice
+from personaplex_cli.cli.native_stderr import native_stderr_held
 from personaplex_cli.cli.output import print_note, print_warning
 from personaplex_cli.cli.signals import Interrupts
 from personaplex_cli.cli.talk_options import AuthMode, TalkOptions
+from personaplex_cli.codec.library import load as load_codec
 from personaplex_cli.ends import NOTHING, PIPE, Sink, Source, open_sink, open_source
 from personaplex_cli.errors import CredentialsError, ExitCode, UsageError
 from personaplex_cli.limits import Limits
@@ -79,6 +81,7 @@ def converse(options: TalkOptions) -> None:
 def _plan(options: TalkOptions) -> Plan:
     """Everything that can be wrong on this side is found here, before it costs anything."""
     _check_combination(options)
+    load_codec()
     voice = resolve_voice(options.voice)
     persona = _persona(options.persona)
     for note in (voice.note, _persona_note(persona)):
@@ -121,6 +124,7 @@ async def _converse(options: TalkOptions, plan: Plan, token: str | None) -> Call
         )
         last_lines: list[str] = []
         stack.callback(lambda: screen.close(SCREEN_LIMIT_S, last_lines))
+        stack.enter_context(native_stderr_held(show=options.debug))
         ended = await _call(options, plan, endpoint, screen)
         plan.sink.close()
         written = plan.sink.written

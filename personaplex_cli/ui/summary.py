@@ -25,7 +25,7 @@ def _duration_text(ended: CallEnded) -> str:
     live, whole = elapsed_text(ended.live_s), elapsed_text(ended.at_s)
     if not ended.live_s:
         return whole
-    return live if live == whole else f"{live} ({whole} with connecting)"
+    return live if live == whole else f"{live} ({whole} in all)"
 
 
 def _written_text(written: Written) -> str:

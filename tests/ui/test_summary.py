@@ -31,7 +31,7 @@ def test_why_how_long_and_what() -> None:
 def test_detail_and_the_time_it_took_to_connect() -> None:
     lines = end_lines(ended(EndReason.SERVER_CLOSED, "code 1011: internal", 70.0, 62.0))
     assert lines == [
-        "Call ended: the server closed the call (code 1011: internal), after 1:02 (1:10 with connecting)."
+        "Call ended: the server closed the call (code 1011: internal), after 1:02 (1:10 in all)."
     ]
 
 

@@ -1,0 +1,386 @@
+"""`personaplex talk`: what it says and how it exits, for every input that is not right."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jwt
+import numpy as np
+import pytest
+import soundfile
+
+from personaplex_cli import devices
+from personaplex_cli.cli import conversation
+from personaplex_cli.cli.app import run
+from personaplex_cli.errors import ExitCode, MissingLibraryError
+from personaplex_cli.pcm import SAMPLE_RATE
+from personaplex_cli.standin.faults import Faults
+from personaplex_cli.standin.server import StandIn
+from personaplex_cli.tokens import cache_path
+
+Capture = pytest.CaptureFixture[str]
+
+KEY = "pg_secret_0123456789"
+PERSONA = "You are Zebedee, and this sentence is nobody else's business."
+
+
+class Servers:
+    """Stand-ins on a loop of their own, in a thread of their own."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._running: list[StandIn] = []
+
+    def start(self, **faults: Any) -> StandIn:
+        standin = StandIn(Faults(**faults))
+        asyncio.run_coroutine_threadsafe(standin.__aenter__(), self._loop).result(10)
+        self._running.append(standin)
+        return standin
+
+    def stop(self) -> None:
+        for standin in self._running:
+            asyncio.run_coroutine_threadsafe(standin.__aexit__(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+
+@pytest.fixture
+def servers() -> Iterator[Servers]:
+    servers = Servers()
+    yield servers
+    servers.stop()
+
+
+@pytest.fixture
+def blip(tmp_path: Path) -> str:
+    """A tenth of a second of a quiet tone: below what counts as speech."""
+    path = tmp_path / "blip.wav"
+    tone = 0.001 * np.sin(np.arange(SAMPLE_RATE // 10) / 10)
+    soundfile.write(path, tone, SAMPLE_RATE)
+    return str(path)
+
+
+def quick(blip: str, *more: str) -> list[str]:
+    """A call that is over as soon as it may be."""
+    return ["talk", "--input", blip, "--output", "none", "--tail", "0.1", *more]
+
+
+def failed(capsys: Capture, *words: str) -> None:
+    """One error with a hint, all in a few short lines, and no traceback."""
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err and "internal error" not in err
+    assert err.count("error:") == 1
+    assert len(err.splitlines()) <= 8
+    for word in words:
+        assert word in err
+    for secret in (KEY, PERSONA):
+        assert secret not in out + err
+
+
+# --- options that cannot be
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--voice", "NATX9"], ["no voice 'NATX9'", "NATF0 to NATF3"]),
+        (["--region", "atlantis"], ["no region 'atlantis'", "yto-01"]),
+        (["--persona", ""], ["The persona is empty."]),
+        (["--persona", "  \n"], ["The persona is empty."]),
+        (["--persona", "x" * 9000], ["too long", "8,192"]),
+        (["--persona", "@/nowhere/at/all.txt"], ["/nowhere/at/all.txt", "No such file"]),
+        (["--server", "localhost:8998"], ["must begin with ws://"]),
+        (["--server", "ftp://localhost"], ["must begin with ws://"]),
+        (["--server", "ws://localhost:99999999"], ["not a URL"]),
+        (["--server", "ws://me:secret@localhost"], ["user name or password"]),
+        (["--dialect", "moshi"], ["needs --server"]),
+        (["--dialect", "klingon"], ["--dialect"]),
+        (["--local", "--server", "ws://localhost"], ["--local goes without --server"]),
+        (["--local", "--token", "x"], ["--local goes without"]),
+        (["--local", "--tail", "-1"], ["--tail", "seconds"]),
+        (["--local", "--max-duration", "nan"], ["--max-duration", "seconds"]),
+        (["--local", "--idle-timeout", "inf"], ["--idle-timeout", "seconds"]),
+        (["--local", "--handshake-timeout", "soon"], ["--handshake-timeout"]),
+        (["--local", "--ca-file", "/nowhere/ca.pem"], ["/nowhere/ca.pem"]),
+        (["--token", "-", "--input", "-"], ["standard input"]),
+        (["--local", "--input", "/nowhere.wav"], ["There is no file /nowhere.wav"]),
+        (["--local", "--input", "/"], ["folder"]),
+        (["--local", "--output", "/nowhere/answer.wav"], ["/nowhere/answer.wav", "No such file"]),
+        (["--local", "--output", "answer.xyz"], ["format", ".wav, .flac or .ogg"]),
+        (["--nonsense"], ["--nonsense"]),
+    ],
+)
+def test_unusable_options_are_explained(options: list[str], words: list[str], capsys: Capture) -> None:
+    assert run(["talk", *options]) == ExitCode.USAGE
+    failed(capsys, *words)
+
+
+def test_a_persona_file_that_is_no_text(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "persona.txt"
+    path.write_bytes(b"\xff\xfe\x00")
+    assert run(["talk", "--local", "--persona", f"@{path}"]) == ExitCode.USAGE
+    failed(capsys, str(path), "not UTF-8")
+    path.write_bytes(b"x" * 70_000)
+    assert run(["talk", "--local", "--persona", f"@{path}"]) == ExitCode.USAGE
+    failed(capsys, "too long")
+    assert run(["talk", "--local", "--persona", f"@{tmp_path}"]) == ExitCode.USAGE
+    failed(capsys, "cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", ["not an audio file"]),
+        (b"hello", ["not an audio file"]),
+        (b"RIFF\0\0\0\0WAVE", ["not an audio"]),
+    ],
+)
+def test_an_input_that_is_no_audio(content: bytes, words: list[str], tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "input.wav"
+    path.write_bytes(content)
+    assert run(["talk", "--local", "--input", str(path)]) == ExitCode.USAGE
+    failed(capsys, str(path), *words)
+
+
+def test_an_input_without_samples(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "input.wav"
+    soundfile.write(path, np.zeros(0), SAMPLE_RATE)
+    assert run(["talk", "--local", "--input", str(path)]) == ExitCode.USAGE
+    failed(capsys, "holds no audio")
+
+
+def test_standard_input_that_is_closed(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    assert run(["talk", "--local", "--input", "-"]) == ExitCode.USAGE
+    failed(capsys, "Standard input is closed")
+
+
+def test_an_output_is_kept_when_the_call_never_begins(tmp_path: Path, blip: str, capsys: Capture) -> None:
+    output = tmp_path / "answer.wav"
+    output.write_bytes(b"the answer of yesterday")
+    options = ["--server", "ws://127.0.0.1:1", "--dialect", "moshi", "--input", blip]
+    assert run(["talk", *options, "--output", str(output)]) == ExitCode.CONNECTION
+    failed(capsys, "refused the connection")
+    assert output.read_bytes() == b"the answer of yesterday"
+    assert list(tmp_path.glob("answer*")) == [output]
+
+
+# --- keys and tokens
+
+
+def test_no_key_says_how_to_get_one_and_what_works_without(blip: str, capsys: Capture) -> None:
+    assert run(quick(blip)) == ExitCode.CREDENTIALS
+    failed(capsys, "no API key", "POLARGRID_API_KEY", "--local")
+
+
+def test_an_api_key_is_not_taken_as_a_token(blip: str, capsys: Capture) -> None:
+    assert run(quick(blip, "--token", KEY)) == ExitCode.CREDENTIALS
+    failed(capsys, "API key, not a token", "POLARGRID_API_KEY")
+
+
+def test_a_token_that_has_expired(blip: str, capsys: Capture) -> None:
+    token = jwt.encode({"exp": 1}, "0" * 32, algorithm="HS256")
+    assert run(quick(blip, "--token", token)) == ExitCode.CREDENTIALS
+    failed(capsys, "expired")
+
+
+@pytest.mark.parametrize("text", ["", "two words", "ümlaut"])
+def test_a_token_that_cannot_be_one(text: str, blip: str, capsys: Capture) -> None:
+    assert run(quick(blip, "--token", text)) == ExitCode.CREDENTIALS
+    failed(capsys, "The token")
+
+
+def test_a_token_does_not_travel_unencrypted(blip: str, capsys: Capture) -> None:
+    assert run(quick(blip, "--server", "ws://192.0.2.1", "--token", "abc")) == ExitCode.USAGE
+    failed(capsys, "unencrypted", "192.0.2.1")
+
+
+def test_a_key_that_is_refused(
+    blip: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch, servers: Servers
+) -> None:
+    monkeypatch.setenv("POLARGRID_API_KEY", "sk_of_somebody_else")
+    standin = servers.start()
+    options = ["--server", standin.url, "--auth-url", standin.auth_url]
+    assert run(quick(blip, *options)) == ExitCode.CREDENTIALS
+    failed(capsys, "refused the API key")
+
+
+def test_a_server_without_exchange_names_the_other_way(
+    blip: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch, servers: Servers
+) -> None:
+    monkeypatch.setenv("POLARGRID_API_KEY", KEY)
+    standin = servers.start()
+    options = ["--server", standin.url, "--auth-url", standin.auth_url + "/gone"]
+    assert run(quick(blip, *options)) == ExitCode.CREDENTIALS
+    failed(capsys, "no token exchange", "--auth key")
+    assert run(quick(blip, *options, "--auth", "key")) == ExitCode.OK
+
+
+@pytest.mark.parametrize("token_in", ["header", "query"])
+def test_a_key_becomes_a_token_that_the_server_takes(
+    token_in: str, blip: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch, servers: Servers
+) -> None:
+    monkeypatch.setenv("POLARGRID_API_KEY", KEY)
+    standin = servers.start()
+    options = ["--server", standin.url, "--auth-url", standin.auth_url, "--token-in", token_in]
+    assert run(quick(blip, *options, "--persona", PERSONA)) == ExitCode.OK
+    out, err = capsys.readouterr()
+    assert "the input ended" in err
+    assert KEY not in out + err and PERSONA not in out + err
+    assert cache_path().exists()
+
+
+def test_a_kept_token_that_the_server_refuses_is_forgotten(
+    blip: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch, servers: Servers
+) -> None:
+    monkeypatch.setenv("POLARGRID_API_KEY", KEY)
+    issuer, other = servers.start(), servers.start()
+    options = ["--server", other.url, "--auth-url", issuer.auth_url]
+    assert run(quick(blip, *options)) == ExitCode.CREDENTIALS
+    failed(capsys, "the token was refused (HTTP 401)", "The token is not valid.")
+    assert not cache_path().exists()
+
+
+def test_a_token_from_standard_input(
+    blip: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch, servers: Servers
+) -> None:
+    standin = servers.start()
+    monkeypatch.setattr("sys.stdin", io.StringIO(standin.issue_token() + "\n"))
+    assert run(quick(blip, "--server", standin.url, "--token", "-")) == ExitCode.OK
+
+
+# --- sound devices and libraries
+
+
+def test_libopus_missing_is_said_before_anything_else(
+    blip: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> None:
+        raise MissingLibraryError("The library libopus is not installed.", "Install it: apt install libopus0")
+
+    monkeypatch.setattr(conversation, "load_codec", missing)
+    assert run(quick(blip, "--local")) == ExitCode.AUDIO
+    failed(capsys, "libopus", "Install it")
+
+
+def test_portaudio_missing_stops_devices_but_not_files(
+    blip: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> None:
+        raise MissingLibraryError("The library PortAudio is not installed.", "Install it: apt install …")
+
+    monkeypatch.setattr(devices, "load_sounddevice", missing)
+    assert run(["talk", "--local"]) == ExitCode.AUDIO
+    failed(capsys, "PortAudio")
+    assert run(quick(blip, "--local")) == ExitCode.OK
+
+
+def fake_sounddevice(**more: Any) -> SimpleNamespace:
+    """One speaker without a microphone."""
+    entry = {
+        "index": 0,
+        "name": "Loud Box",
+        "hostapi": 0,
+        "max_input_channels": 0,
+        "max_output_channels": 2,
+        "default_samplerate": 48000.0,
+    }
+    return SimpleNamespace(
+        query_devices=lambda: [entry],
+        query_hostapis=lambda: [{"name": "ALSA"}],
+        default=SimpleNamespace(device=(-1, 0)),
+        PortAudioError=RuntimeError,
+        **more,
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--output", "none"], ["no microphone"]),
+        (["--output-device", "Soft Box"], ["no sound device 'Soft Box'", "Loud Box"]),
+        (["--output", "none", "--input-device", "loud"], ["no microphone"]),
+    ],
+)
+def test_devices_that_are_not_there(
+    options: list[str], words: list[str], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "load_sounddevice", fake_sounddevice)
+    assert run(["talk", "--local", *options]) == ExitCode.AUDIO
+    failed(capsys, *words)
+
+
+def test_a_device_that_does_not_open_is_said_before_connecting(
+    blip: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**options: Any) -> None:
+        raise RuntimeError("Device unavailable [PaErrorCode -9985]")
+
+    monkeypatch.setattr(devices, "load_sounddevice", lambda: fake_sounddevice(RawOutputStream=refuse))
+    options = ["--server", "ws://127.0.0.1:1", "--dialect", "moshi"]
+    assert run(["talk", *options, "--input", blip, "--output-device", "Loud"]) == ExitCode.AUDIO
+    failed(capsys, "'Loud Box' cannot be opened", "Device unavailable", "--output-device")
+
+
+# --- calls
+
+
+def test_voices_are_understood_and_noted(blip: str, capsys: Capture) -> None:
+    assert run(quick(blip, "--local", "--voice", "natm2.pt")) == ExitCode.OK
+    assert "NATM2" in capsys.readouterr().err
+
+
+def test_a_long_persona_is_noted(blip: str, capsys: Capture) -> None:
+    assert run(quick(blip, "--local", "--persona", "y" * 1001)) == ExitCode.OK
+    assert "1,001 characters" in capsys.readouterr().err
+
+
+def test_a_persona_from_a_file(blip: str, tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "persona.txt"
+    path.write_text(f"\ufeff{PERSONA}\n", "utf-8")
+    assert run(quick(blip, "--local", "--persona", f"@{path}")) == ExitCode.OK
+    assert PERSONA not in "".join(capsys.readouterr())
+
+
+def test_an_unlisted_region_is_tried_with_a_note(
+    blip: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversation, "polargrid_server", lambda region: f"ws://127.0.0.1:1/{region}")
+    assert run(quick(blip, "--region", "xyz-42", "--token", "abc")) == ExitCode.CONNECTION
+    err = capsys.readouterr().err
+    assert "xyz-42 is not in the list" in err and "refused" in err
+
+
+def test_insecure_is_warned_about(blip: str, capsys: Capture) -> None:
+    assert run(quick(blip, "--local", "--insecure")) == ExitCode.OK
+    assert "warning:" in capsys.readouterr().err
+
+
+def test_texts_are_shown_and_answered(blip: str, capsys: Capture) -> None:
+    assert run(quick(blip, "--local", "--text", "Hello there", "--max-duration", "2")) == ExitCode.OK
+    out, err = capsys.readouterr()
+    assert "you: Hello there" in out
+    assert "the input ended" in err or "time limit" in err
+
+
+def test_debug_prints_every_counter(blip: str, capsys: Capture) -> None:
+    assert run(["--debug", *quick(blip, "--local")]) == ExitCode.OK
+    assert "packets_sent=" in capsys.readouterr().err
+
+
+def test_the_model_is_waited_for_visibly(blip: str, capsys: Capture, servers: Servers) -> None:
+    standin = servers.start(handshake_delay=30.0)
+    options = ["--server", standin.url, "--dialect", "moshi", "--handshake-timeout", "0.3"]
+    assert run(quick(blip, *options)) == ExitCode.CONNECTION
+    err = capsys.readouterr().err
+    assert "waiting for the model" in err
+    assert "not ready after 0.3 s" in err and "--handshake-timeout" in err
