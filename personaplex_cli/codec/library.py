@@ -35,9 +35,13 @@ _CANDIDATES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Libraries:
-    """The two libraries and pyogg's structures. Calls release the interpreter lock."""
+    """The two libraries and pyogg's structures.
 
-    ogg: ctypes.CDLL
+    Calls of libopus release the interpreter lock, those of libogg keep it: they take less than a microsecond
+    and come ten to a page, and a thread that lets go of the lock may wait 5 ms to get it back.
+    """
+
+    ogg: ctypes.PyDLL
     opus: ctypes.CDLL
     ogg_page: Any
     ogg_packet: Any
@@ -58,7 +62,7 @@ def load() -> Libraries:
     if opus is None:
         raise _missing("opus")
     return Libraries(
-        _declare_ogg(ctypes.CDLL(ogg._name), structures),
+        _declare_ogg(ctypes.PyDLL(ogg._name), structures),
         _declare_opus(ctypes.CDLL(opus._name)),
         structures.ogg_page,
         structures.ogg_packet,
@@ -112,7 +116,7 @@ def _path_kept() -> Iterator[None]:
             os.environ["PATH"] = path
 
 
-def _declare_ogg(ogg: ctypes.CDLL, structures: Any) -> ctypes.CDLL:
+def _declare_ogg(ogg: ctypes.PyDLL, structures: Any) -> ctypes.PyDLL:
     page, packet = POINTER(structures.ogg_page), POINTER(structures.ogg_packet)
     stream, sync = POINTER(structures.ogg_stream_state), POINTER(structures.ogg_sync_state)
     for name, result, arguments in (

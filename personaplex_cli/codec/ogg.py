@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 import weakref
-from collections.abc import Iterator
 from ctypes import POINTER, byref, c_char_p, c_ubyte, cast, memmove, string_at
 from dataclasses import dataclass, field
 from typing import Final
@@ -14,6 +13,9 @@ from personaplex_cli.codec.library import load
 _PAGE_HEADER: Final = struct.Struct("<5xB8xiI")
 """Flags, serial number and page sequence number (RFC 3533 section 6)."""
 _BOS: Final = 0x02
+
+_MAX_OPEN_PAGES: Final = 16
+"""A packet that has not ended after so many pages (1 MB) is given up: libogg would gather it without end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class PageWriter:
         self._packets = 0
 
     def page(self, packet: bytes, granule: int, *, eos: bool = False) -> bytes:
-        """The page (pages, above 65,025 bytes) of one packet; the first one made has the BOS flag.
+        """The page (pages, from 65,025 bytes on) of one packet; the first one made has the BOS flag.
 
         `granule` is the granule position at the packet's end, in 48 kHz samples (RFC 7845 section 4).
         """
@@ -93,37 +95,40 @@ class PacketReader:
         self._serial: int | None = None
         self._next_page = 0
         self._packets_per_page = 1
+        self._open_pages = 0
         self._in_sync = True
         self.resyncs = 0
         """Runs of bytes that belonged to no valid page (garbage, a bad checksum)."""
         self.foreign_pages = 0
         """Pages of other logical streams."""
 
-    def feed(self, data: bytes) -> Iterator[StreamBegan | Packet | Hole]:
-        """Everything that `data` completes, in order. Exhaust it before the next call."""
+    def feed(self, data: bytes) -> list[StreamBegan | Packet | Hole]:
+        """Everything that `data` completes, in order."""
         buffer = self._ogg.ogg_sync_buffer(self._sync_ref, len(data))
         memmove(buffer, data, len(data))
         self._ogg.ogg_sync_wrote(self._sync_ref, len(data))
+        items: list[StreamBegan | Packet | Hole] = []
         while (found := self._ogg.ogg_sync_pageseek(self._sync_ref, self._page_ref)) != 0:
             if found > 0:
                 self._in_sync = True
-                yield from self._read_page()
+                self._read_page(items)
             elif self._in_sync:
                 self._in_sync = False
                 self.resyncs += 1
+        return items
 
-    def _read_page(self) -> Iterator[StreamBegan | Packet | Hole]:
+    def _read_page(self, items: list[StreamBegan | Packet | Hole]) -> None:
         flags, serial, number = _PAGE_HEADER.unpack(string_at(self._page.header, _PAGE_HEADER.size))
         if flags & _BOS:
             self._begin(serial, number)
-            yield StreamBegan(serial)
+            items.append(StreamBegan(serial))
         elif self._serial is None:
             self._begin(serial, number)
         elif serial != self._serial:
             self.foreign_pages += 1
             return
         if number > self._next_page:
-            yield Hole((number - self._next_page) * self._packets_per_page)
+            items.append(Hole((number - self._next_page) * self._packets_per_page))
         self._next_page = number + 1
         self._ogg.ogg_stream_pagein(self._stream_ref, self._page_ref)
         packets = 0
@@ -131,10 +136,14 @@ class PacketReader:
         while (got := self._ogg.ogg_stream_packetout(self._stream_ref, self._packet_ref)) != 0:
             if got > 0:
                 packets += 1
-                yield Packet(string_at(self._packet.packet, self._packet.bytes))
+                items.append(Packet(string_at(self._packet.packet, self._packet.bytes)))
         self._packets_per_page = max(1, packets)
+        self._open_pages = 0 if packets else self._open_pages + 1
+        if self._open_pages > _MAX_OPEN_PAGES:
+            self._begin(serial, self._next_page)
 
     def _begin(self, serial: int, number: int) -> None:
         self._ogg.ogg_stream_reset_serialno(self._stream_ref, serial)
         self._serial = serial
         self._next_page = number
+        self._open_pages = 0

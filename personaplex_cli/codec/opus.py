@@ -42,9 +42,10 @@ class OpusEncoder:
 
     def encode(self, pcm: bytes) -> bytes:
         """One packet. Raises ValueError unless `pcm` lasts 2.5, 5, 10, 20, 40, 60, 80, 100 or 120 ms."""
-        n_bytes = self._opus.opus_encode(
-            self._state, pcm, len(pcm) // SAMPLE_BYTES, self._packet, _MAX_PACKET_BYTES
-        )
+        n_samples, half = divmod(len(pcm), SAMPLE_BYTES)
+        if half:
+            raise ValueError(f"half a sample ({len(pcm)} bytes)")
+        n_bytes = self._opus.opus_encode(self._state, pcm, n_samples, self._packet, _MAX_PACKET_BYTES)
         if n_bytes < 0:
             raise ValueError(f"libopus: {self._opus.opus_strerror(n_bytes).decode()} ({len(pcm)} bytes)")
         return string_at(self._packet, n_bytes)

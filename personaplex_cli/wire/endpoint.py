@@ -50,7 +50,7 @@ class Endpoint:
 
 
 def polargrid_server(region: str) -> str:
-    """The address of PolarGrid's endpoint in a region (protocol.md section 2)."""
+    """The address of PolarGrid's endpoint in a region (docs/protocol.md section 2)."""
     return f"wss://api.{region}.edge.polargrid.ai"
 
 
@@ -83,7 +83,10 @@ def build_endpoint(
     if token and token_in is TokenIn.QUERY:
         params.append(("token", token))
     base = f"{scheme}://{address.netloc}"
-    url = f"{base}{path}?{urlencode(params, quote_via=quote)}"
+    try:
+        url = f"{base}{path}?{urlencode(params, quote_via=quote)}"
+    except UnicodeEncodeError:  # a lone surrogate stands for a byte of the command line that is no UTF-8
+        raise UsageError("The persona has characters that are no text.", "Write it in UTF-8.") from None
     if len(url) > URL_LIMIT_BYTES:
         raise UsageError(
             f"The persona is too long: the address of the call would take {len(url):,} bytes, "
@@ -112,7 +115,7 @@ def _split_server(server: str) -> SplitResult:
         address.port  # noqa: B018  raises ValueError when it is no number or out of range
     except ValueError:
         raise UsageError("The server's address is not a URL.", hint) from None
-    if address.username or address.password:
+    if "@" in address.netloc:
         raise UsageError("The server's address must not hold a user name or password.", hint)
     if address.scheme not in _SCHEMES or not address.hostname:
         raise UsageError("The server's address must begin with ws://, wss://, http:// or https://.", hint)

@@ -1,4 +1,4 @@
-"""One WebSocket message: a tag byte and a payload (protocol.md section 3)."""
+"""One WebSocket message: a tag byte and a payload (docs/protocol.md section 3)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CONTROL_EOS: Final = b"eos"
 _CONTROL_NAMES: Final = {
     CONTROL_BOS: "bos",
     CONTROL_EOS: "eos",
-    # The one-byte codes of moshi's rust/protocol.md.
+    # The one-byte codes of moshi's rust/protocol.md (kyutai-labs/moshi).
     b"\x00": "start",
     b"\x01": "end of turn",
     b"\x02": "pause",
@@ -36,7 +36,7 @@ _CONTROL_NAMES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """The model is ready. Versions are None when the server sends the short form (protocol.md section 3)."""
+    """The model is ready. Versions are None in the short form (docs/protocol.md section 3)."""
 
     protocol_version: int | None
     model_version: int | None

@@ -33,7 +33,7 @@ from personaplex_cli.wire.text import redact, safe_text
 
 DEAD_AFTER_S: Final = 10.0
 """A server answers each 80 ms of audio with 80 ms of its own; so much quiet means it is gone.
-The upstream web client uses the same 10 s (protocol.md section 2)."""
+The upstream web client uses the same 10 s (docs/protocol.md section 2)."""
 
 EARLY_CLOSE_S: Final = 2.0
 """A close with code 1000 so soon after our first audio means that the server did not accept it."""

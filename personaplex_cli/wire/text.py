@@ -1,6 +1,6 @@
 """Text from the server: token pieces → characters, and characters → characters that do no harm.
 
-protocol.md, "The transcript": pieces are joined as they come; characters outside the vocabulary arrive as
+docs/protocol.md section 3: pieces are joined as they come; characters outside the vocabulary arrive as
 byte-fallback pieces (`<0xE2>`), one byte at a time; a UTF-8 sequence can be split between two messages.
 """
 
@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import quote, quote_plus
 
-_BLANKS: Final = re.compile("[\t\n\v\f\r\x1c-\x1f\x85\u2028\u2029]+")
-"""Everything that would break or move a line."""
+_BLANK: Final = re.compile("[\t\n\v\f\r\x1c-\x1f\x85\u2028\u2029]")
+"""What would break or move a line. Each for itself, so that a text cut in two comes out as the whole does."""
 
 _HARMFUL: Final = re.compile(
     "["
@@ -29,24 +29,26 @@ _HARMFUL: Final = re.compile(
 _REPLACEMENT: Final = "\ufffd"
 
 _BYTE_PIECE: Final = re.compile("<0x([0-9A-Fa-f]{2})>")
-_BYTE_PIECE_BEGUN: Final = re.compile("<(?:0(?:x[0-9A-Fa-f]{0,2})?)?$")
+_BYTE_PIECE_BEGUN: Final = re.compile(r"<(?:0(?:x[0-9A-Fa-f]{0,2})?)?\Z")
 
 
 def safe_text(text: str) -> str:
-    """`text` without anything a terminal would act on: line breaks and tabs become a space, other control,
-    format-override and invisible characters become U+FFFD. Joiners (for emoji and scripts that need them)
-    and direction marks stay. Rich markup is not touched: show the result as `rich.text.Text`."""
-    return _HARMFUL.sub(_REPLACEMENT, _BLANKS.sub(" ", text))
+    """`text` without anything a terminal would act on, as long as before: each line break and tab becomes a
+    space, each other control, format-override or invisible character U+FFFD. Joiners (for emoji and scripts
+    that need them) and direction marks stay. Rich markup is not touched: show the result as
+    `rich.text.Text`."""
+    return _HARMFUL.sub(_REPLACEMENT, _BLANK.sub(" ", text))
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """`text` with each secret that a server may have echoed replaced, also in its percent-encoded form.
+    """`text` with each secret that a server may have echoed replaced, also as `safe_text` and
+    percent-encoding leave it.
 
     Secrets under 6 characters are left: a persona "Hi" would blank out half of what a server says."""
     for secret in secrets:
         if len(secret) < 6:
             continue
-        for form in (secret, quote(secret), quote_plus(secret)):
+        for form in (secret, safe_text(secret), quote(secret), quote_plus(secret)):
             text = text.replace(form, "[hidden]")
     return text
 
