@@ -3,7 +3,7 @@
 BIN := .venv/bin
 MEASURED := personaplex_cli/wire/*,personaplex_cli/codec/*,personaplex_cli/pipeline/*,personaplex_cli/call.py
 
-.PHONY: help setup demo test check format clean fixtures bench
+.PHONY: help setup demo test check format readme clean fixtures bench
 .NOTPARALLEL:
 
 help: ## Show this list
@@ -31,8 +31,13 @@ format: setup ## Format the code, sort the imports
 	$(BIN)/ruff check --select I --fix .
 	$(BIN)/ruff format .
 
-fixtures: ## Make the spoken clips anew (needs espeak-ng, sox and opus-tools)
+readme: setup ## Write what README.md says about commands, exit codes and so on
+	$(BIN)/python scripts/readme.py
+
+fixtures: setup ## Make the clips (needs espeak-ng, sox, opus-tools) and the README's picture
 	sh scripts/make_speech.sh
+	sh scripts/make_fixtures.sh
+	$(BIN)/python scripts/screenshot.py
 
 bench: setup ## Measure: start-up time, codec
 	$(BIN)/python scripts/bench_startup.py

@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 
 LEVEL_DBFS=-20 # RMS, about that of someone speaking close to a microphone
 OPUS_SERIAL=1  # a fixed one, so that the same speech makes the same file
+GREETING_S=3.6 # the stand-in's greeting takes 3.2 s, and it stops at once when somebody speaks into it
 
 for tool in python3 sox opusenc; do
     command -v $tool >/dev/null || { echo "make_speech: $tool is not installed" >&2; exit 1; }
@@ -84,12 +85,12 @@ with open(words_path, "w", encoding="utf-8") as words:
 END
 }
 
-# clip VOICE WORDS_PER_MINUTE TEXT OPUS WORDS: 24 kHz, mono, packets of 20 ms.
+# clip VOICE WORDS_PER_MINUTE TEXT OPUS WORDS [SILENCE_S]: 24 kHz, mono, packets of 20 ms; silence goes first.
 clip() {
     speak "$1" "$2" "$3" "$work/spoken.wav" "$5"
     rms=$(sox "$work/spoken.wav" -n stats 2>&1 | awk '/^RMS lev dB/ { print $4 }')
     gain=$(awk -v want=$LEVEL_DBFS -v have="$rms" 'BEGIN { print want - have }')
-    sox -R "$work/spoken.wav" -b 16 "$work/clip.wav" gain "$gain" rate -v 24000
+    sox -R "$work/spoken.wav" -b 16 "$work/clip.wav" gain "$gain" rate -v 24000 pad "${6:-0}"
     mkdir -p "$(dirname "$4")"
     opusenc --quiet --speech --bitrate 24 --framesize 20 --padding 0 --serial $OPUS_SERIAL "$work/clip.wav" "$4"
     echo "$4: $(soxi -D "$work/clip.wav") s, $(wc -c <"$4") bytes"
@@ -98,4 +99,4 @@ clip() {
 clips=personaplex_cli/standin/clips
 clip en-us 175 'Hello! I am the stand-in. I repeat what you say.' $clips/greeting.opus $clips/greeting.txt
 clip en-us 175 'I have read that.' $clips/noted.opus $clips/noted.txt
-clip en+f3 160 'What can you do for me today?' examples/question.opus "$work/unused.txt"
+clip en+f3 160 'What can you do for me today?' examples/question.opus "$work/unused.txt" $GREETING_S

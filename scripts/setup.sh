@@ -1,8 +1,9 @@
 #!/bin/sh
 # Makes this machine ready to run personaplex from this folder. Says what it does, and nothing when all is there.
 #
-#   scripts/setup.sh          what personaplex and its development need: libraries, .venv, the package in it
-#   scripts/setup.sh test     also the tools that some tests use; without them those tests are skipped
+#   scripts/setup.sh          what personaplex needs: libraries, .venv, the package in it
+#   scripts/setup.sh dev      also the development tools, in .venv
+#   scripts/setup.sh test     also the programs that some tests use; without them those tests are skipped
 #
 # PYTHON=python3.12 names the Python that a new .venv is made with; without it, the first that is new enough.
 set -eu
@@ -10,6 +11,7 @@ cd "$(dirname "$0")/.."
 
 venv=.venv
 stamp=$venv/.installed
+dev_stamp=$venv/.installed-dev
 
 say() { printf 'setup: %s\n' "$*"; }
 
@@ -172,14 +174,15 @@ make_venv() {
     quietly "$python" -m venv --clear $venv || fail "$venv could not be made"
 }
 
+# set_up_package REQUIREMENT STAMP WHAT
 set_up_package() {
-    if [ -e $stamp ] && [ "$(cat $stamp)" = "$(wanted_stamp)" ]; then return; fi
-    say "installing personaplex and its development tools into $venv"
+    if [ -e "$2" ] && [ "$(cat "$2")" = "$(wanted_stamp)" ]; then return; fi
+    say "installing $3 into $venv"
     # use-pep517: pyogg comes as source, and older pips complain about building it the way they do by default.
     $venv/bin/python -m pip install --quiet --no-input --disable-pip-version-check --use-pep517 \
-        -e '.[dev]' </dev/null ||
+        -e "$1" </dev/null ||
         fail "pip could not install everything; its message is above"
-    wanted_stamp >$stamp
+    wanted_stamp >"$2"
 }
 
 # ---- Tools for tests: tried, never insisted on -------------------------------------------------------------
@@ -216,8 +219,8 @@ set_up_virtual_sound_card() {
 # ------------------------------------------------------------------------------------------------------------
 
 case ${1:-} in
-'' | test) ;;
-*) fail "usage: scripts/setup.sh [test]" ;;
+'' | dev | test) ;;
+*) fail "usage: scripts/setup.sh [dev | test]" ;;
 esac
 
 find_manager
@@ -229,8 +232,10 @@ else
     set_up_libraries
     make_venv
 fi
-set_up_package
-if [ "${1:-}" = test ]; then
+set_up_package . "$stamp" personaplex
+if [ -z "${1:-}" ]; then exit; fi
+set_up_package '.[dev]' "$dev_stamp" "the development tools"
+if [ "$1" = test ]; then
     set_up_opus_tools
     set_up_virtual_sound_card
 fi

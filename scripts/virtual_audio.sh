@@ -117,10 +117,15 @@ start() {
     write_environment
     write_configuration
     # HOME: PulseAudio wants one it can write to. setsid: Ctrl-C in the terminal is not meant for it.
+    # exec: a redirection of the command alone would leave our output open in the shell that waits for it, and
+    # whoever reads that would wait for the daemon.
     # shellcheck disable=SC2016 # $$ and $1 are the inner shell's, whose process becomes the daemon
-    HOME=$dir with_card setsid sh -c 'echo $$ >"$1/pid"
-        exec pulseaudio -n --file="$1/card.pa" --daemonize=no --use-pid-file=no --exit-idle-time=-1 \
-            --log-target=stderr' daemon "$dir" </dev/null >"$dir/log" 2>&1 &
+    (
+        exec </dev/null >"$dir/log" 2>&1
+        HOME=$dir with_card setsid sh -c 'echo $$ >"$1/pid"
+            exec pulseaudio -n --file="$1/card.pa" --daemonize=no --use-pid-file=no --exit-idle-time=-1 \
+                --log-target=stderr' daemon "$dir"
+    ) &
     wait_for 1 is_running || :
     wait_for $ready_s is_decided || :
     if is_running && answers; then return; fi
