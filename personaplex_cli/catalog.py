@@ -49,7 +49,7 @@ class Region:
     aliases: tuple[str, ...] = ()
 
 
-# Names and sizes: protocol.md section 2.
+# Names and sizes: docs/protocol.md section 2.
 VOICE_GROUPS: Final = (
     VoiceGroup("NATF", "natural", "female", 4),
     VoiceGroup("NATM", "natural", "male", 4),
@@ -61,7 +61,7 @@ VOICES: Final = tuple(Voice(f"{group.prefix}{n}", group) for group in VOICE_GROU
 
 DEFAULT_VOICE: Final = "NATF0"
 
-# The edges of the vendor's SDK 0.10.0: protocol.md section 2.
+# The edges of PolarGrid's SDK 0.10.0 (docs/protocol.md names its sources).
 REGIONS: Final = (
     Region("yto-01", "Toronto", ("toronto", "yto")),
     Region("yul-01", "Montreal", ("montreal", "yul")),

@@ -14,7 +14,7 @@ from operator import mul
 from typing import Final
 
 SAMPLE_RATE: Final = 24_000
-"""Samples per second (protocol.md section 3: the model's rate)."""
+"""Samples per second (docs/protocol.md section 3: the model's rate)."""
 
 SAMPLE_BYTES: Final = 2
 

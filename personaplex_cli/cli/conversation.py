@@ -95,9 +95,9 @@ def _plan(options: TalkOptions) -> Plan:
         idle_s=_seconds("--idle-timeout", options.idle_timeout_s),
         tail_s=_seconds("--tail", options.tail_s) or 0.0,
     )
-    tls = tls_context(options.ca_file, options.insecure)
     # An address that cannot be used, or a persona that does not fit, is found without a token.
-    _endpoint(options, voice.value.name, persona, None)
+    endpoint = _endpoint(options, voice.value.name, persona, None)
+    tls = tls_context(options.ca_file, options.insecure) if endpoint.tls or options.ca_file else None
     sink = open_sink(_output(options), options.output_device)
     try:
         source = open_source(options.input, options.input_device)
@@ -225,7 +225,10 @@ def _persona(text: str | None) -> str | None:
         with path.open("rb") as file:
             data = file.read(PERSONA_FILE_LIMIT_BYTES + 1)
     except OSError as error:
-        raise UsageError(f"The persona file {path} cannot be read: {error.strerror}.") from None
+        raise UsageError(
+            f"The persona file {path} cannot be read: {error.strerror}.",
+            "--persona @FILE takes the persona from a file; without the @ the text itself is meant.",
+        ) from None
     if len(data) > PERSONA_FILE_LIMIT_BYTES:
         raise UsageError(f"The persona file {path} is too long for a persona.")
     try:

@@ -8,15 +8,17 @@ import typer
 
 from personaplex_cli.cli.output import print_text
 
+Host = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="The address to listen on.")]
+Port = Annotated[
+    int, typer.Option("--port", metavar="PORT", min=0, max=65535, help="The port; 0 takes a free one.")
+]
+Fault = Annotated[
+    list[str] | None,
+    typer.Option("--fault", metavar="NAME[=VALUE]", help="Do something wrong; may be repeated."),
+]
 
-def serve(
-    host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8998,
-    fault: Annotated[
-        list[str] | None,
-        typer.Option("--fault", metavar="NAME[=VALUE]", help="Do something wrong; may be repeated."),
-    ] = None,
-) -> None:
+
+def serve(host: Host = "127.0.0.1", port: Port = 8998, fault: Fault = None) -> None:
     """Run the stand-in: a local server that greets you and repeats what you say. Ctrl-C ends it.
 
     It speaks both dialects, wants a token on the path of PolarGrid's (any key that begins with pg_ gets one)

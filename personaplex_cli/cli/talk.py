@@ -12,7 +12,10 @@ from personaplex_cli.cli.talk_options import AuthMode, TalkOptions
 from personaplex_cli.wire.endpoint import Dialect, TokenIn
 
 Voice = Annotated[
-    str, typer.Option("--voice", envvar="PERSONAPLEX_VOICE", help="Who speaks: see personaplex voices.")
+    str,
+    typer.Option(
+        "--voice", metavar="NAME", envvar="PERSONAPLEX_VOICE", help="Who speaks: see personaplex voices."
+    ),
 ]
 Persona = Annotated[
     str | None,
@@ -24,7 +27,10 @@ Persona = Annotated[
     ),
 ]
 Region = Annotated[
-    str, typer.Option("--region", envvar="PERSONAPLEX_REGION", help="Where: see personaplex regions.")
+    str,
+    typer.Option(
+        "--region", metavar="NAME", envvar="PERSONAPLEX_REGION", help="Where: see personaplex regions."
+    ),
 ]
 Input = Annotated[
     str | None,
@@ -101,7 +107,10 @@ OutputDevice = Annotated[
     ),
 ]
 HandshakeTimeout = Annotated[
-    float, typer.Option("--handshake-timeout", metavar="SECONDS", help="How long the model may take.")
+    float,
+    typer.Option(
+        "--handshake-timeout", metavar="SECONDS", help="How long to wait for the model; 0: for ever."
+    ),
 ]
 MaxDuration = Annotated[
     float, typer.Option("--max-duration", metavar="SECONDS", help="Hang up after this time; 0: never.")
@@ -114,7 +123,7 @@ Tail = Annotated[
     typer.Option(
         "--tail",
         metavar="SECONDS",
-        help="How long the agent is silent before --input has its end.",
+        help="Hang up when the agent has been silent for so long after --input.",
     ),
 ]
 BosMarker = Annotated[
@@ -150,7 +159,7 @@ def talk(
     """Hold a conversation. Ctrl-C hangs up; twice, at once.
 
     Microphone and speaker are used unless --input or --output say otherwise; with --input FILE the agent
-    is heard only if --output says where. Calls are billed by the minute until they end.
+    is heard only if --output says where. Calls are billed by time until they end.
 
     \b
     Examples:

@@ -10,7 +10,7 @@ from personaplex_cli.pcm import PACKET_SAMPLES, Block, silence
 
 MAX_AGE_S: Final = 0.2
 """Audio older than this when the socket takes it is dropped: sent late, it would make the whole rest of
-the conversation late (protocol.md section 3)."""
+the conversation late (docs/protocol.md section 3)."""
 
 
 class Encoder:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -50,13 +51,14 @@ class FileSource:
         self._pacer.start()
 
     async def read(self) -> Block:
-        at_s = await self._pacer.wait()
+        await self._pacer.wait()
         while len(self._pcm) < PACKET_BYTES and not self._read_all:
             self._fill()
         pcm = bytes(self._pcm[:PACKET_BYTES])
         del self._pcm[:PACKET_BYTES]
         self.finished = self._read_all and not self._pcm
-        return Block(pcm.ljust(PACKET_BYTES, b"\0"), at_s)
+        # Dated now: a file has no time of its own, and nothing of it is to be dropped for being late.
+        return Block(pcm.ljust(PACKET_BYTES, b"\0"), asyncio.get_running_loop().time())
 
     def close(self) -> None:
         self._file.close()
@@ -111,7 +113,7 @@ class PipeSource:
             self._changed.notify()
         if len(pcm) % SAMPLE_BYTES:  # a torn last sample
             pcm = pcm[:-1]
-        return Block(pcm.ljust(PACKET_BYTES, b"\0"), at_s)
+        return Block(pcm.ljust(PACKET_BYTES, b"\0"), asyncio.get_running_loop().time())
 
     def close(self) -> None:
         """The thread ends with its next read; it is a daemon, so a silent pipe cannot hold up the exit."""
@@ -149,8 +151,8 @@ class PipeSource:
 class FileSink:
     """The agent's side into an audio file, as it was received: no playout, nothing dropped.
 
-    It is written as `NAME.part` beside the file and takes its name when the call is over, so a call that
-    fails keeps what an earlier one wrote.
+    It is written beside the file, under a name that ends in `.part`, and takes its own name when the call is
+    over, so a call that fails keeps what an earlier one wrote.
     """
 
     underruns = dropped_ms = device_flags = 0
@@ -158,7 +160,7 @@ class FileSink:
     def __init__(self, path: Path) -> None:
         """Raises UsageError when the format is unknown or the file cannot be written."""
         self.path = path
-        self._part = path.with_name(path.name + ".part")
+        self._part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
         self._file = _open_to_write(path, self._part)
         self._seconds = 0.0
 
@@ -202,8 +204,13 @@ class PipeSink:
 
     def write(self, pcm: bytes) -> None:
         """Playback thread. Raises BrokenPipeError when nobody reads any more."""
-        self._pipe.write(pcm)
-        self._pipe.flush()
+        try:
+            self._pipe.write(pcm)
+            self._pipe.flush()
+        except OSError:
+            # The interpreter writes what is left when it exits, and would complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._pipe.fileno())
+            raise
 
     def close(self) -> None:
         """The pipe belongs to the process."""

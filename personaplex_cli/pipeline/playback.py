@@ -19,6 +19,11 @@ QUEUE_PAYLOADS: Final = 1500
 the hole."""
 
 
+DECODE_BYTES: Final = 4096
+"""What is decoded in one go. Packets can be one byte long and 60 ms: a megabyte of them would be a gigabyte
+of PCM."""
+
+
 class Playback:
     """Owns the decoder. `feed`, `take_level_dbfs` and `close` are for one other thread, the event loop's."""
 
@@ -55,15 +60,18 @@ class Playback:
 
     def _run(self) -> None:
         while (payload := self._payloads.get()) is not None:
-            pcm = self.decoder.feed(payload)
-            if not pcm:
-                continue
-            self.received_ms += duration_ms(pcm)
-            self._level_dbfs = max(self._level_dbfs, level_dbfs(pcm))
-            if self._write is None:
-                continue
-            try:
-                self._write(pcm)
-            except Exception as error:  # passed on: the call ends with it, in order
-                self._write = None
-                self._on_failure(error)
+            for at in range(0, len(payload), DECODE_BYTES):
+                self._play(self.decoder.feed(payload[at : at + DECODE_BYTES]))
+
+    def _play(self, pcm: bytes) -> None:
+        if not pcm:
+            return
+        self.received_ms += duration_ms(pcm)
+        self._level_dbfs = max(self._level_dbfs, level_dbfs(pcm))
+        if self._write is None:
+            return
+        try:
+            self._write(pcm)
+        except Exception as error:  # passed on: the call ends with it, in order
+            self._write = None
+            self._on_failure(error)

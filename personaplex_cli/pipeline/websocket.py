@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import select
 import socket
 import ssl
 from typing import Final
@@ -32,8 +34,11 @@ CONNECT_TIMEOUT_S: Final = 10.0
 """For DNS, TCP, TLS and the upgrade together; the handshake message has a limit of its own."""
 
 SEND_BUFFER_BYTES: Final = 8192
-"""The kernel's buffer for what was sent and not yet acknowledged: about one second of our audio. The
+"""The kernel's buffer where the system cannot tell what has left it: about one second of our audio. The
 default would hide minutes of it, and a stall would be noticed only when all of it is old."""
+
+DRAIN_POLL_S: Final = 0.005
+"""How often a stalled socket is looked at. asyncio lets nobody else wait for its sockets."""
 
 _KEEPALIVE_IDLE_S: Final = 10
 _MAX_SERVER_WORDS: Final = 200
@@ -78,6 +83,8 @@ class VoiceSocket:
 
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
+        self._socket: socket.socket = connection.transport.get_extra_info("socket")
+        _tune(self._socket)
 
     @classmethod
     async def connect(cls, endpoint: Endpoint, tls: ssl.SSLContext | None = None) -> VoiceSocket:
@@ -90,28 +97,36 @@ class VoiceSocket:
             connection = await _Connect(
                 endpoint.url,
                 subprotocols=[Subprotocol(endpoint.subprotocol)] if endpoint.subprotocol else None,
-                ssl=tls if endpoint.tls else None,
+                ssl=(tls or True) if endpoint.tls else None,
                 # Opus does not compress, and trying costs time.
                 compression=None,
                 # PolarGrid's runtime does not answer pings: they would end the call.
                 ping_interval=None,
                 open_timeout=CONNECT_TIMEOUT_S,
-                # send() waits until the kernel has taken everything, so a stall is seen at once.
-                write_limit=0,
+                # send() waits until everything has left; see there. Not 0: over TLS asyncio would take
+                # an empty buffer for a full one, and go on only when the server sends something.
+                write_limit=1,
                 proxy=None if is_loopback(host) else True,
                 logger=_silent_logger(),
             )
         except (OSError, EOFError, WebSocketException, ValueError) as error:
             raise _explain(error, endpoint) from None
-        _tune(connection.transport.get_extra_info("socket"))
         return cls(connection)
 
     async def send(self, message: bytes) -> None:
-        """Returns when the kernel has taken the message. Raises SocketClosed."""
+        """Returns when the message is on its way to the server, not only in a buffer of this machine, so
+        that a stall is seen at once. Raises SocketClosed."""
         try:
             await self._connection.send(message)
         except ConnectionClosed as closed:
             raise _closed(closed) from None
+        while not self._drained():
+            await asyncio.sleep(DRAIN_POLL_S)
+
+    def _drained(self) -> bool:
+        """Whether asyncio's buffers and the kernel's are empty, apart from what waits for its acknowledgement
+        (or whether the socket is closed: whoever uses it next learns that)."""
+        return self._socket.fileno() < 0 or bool(select.select([], [self._socket], [], 0)[1])
 
     async def receive(self) -> bytes | str:
         """The next message. Raises SocketClosed."""
@@ -142,7 +157,12 @@ def _closed(closed: ConnectionClosed) -> SocketClosed:
 
 def _tune(sock: socket.socket) -> None:
     """TCP_NODELAY is set by asyncio already. Options a system does not have are left out."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    if unsent := getattr(socket, "TCP_NOTSENT_LOWAT", None):
+        # Writable means: all that was written has been sent. A small SO_SNDBUF would instead limit what is
+        # on its way, to fewer packets than a distant server needs (a quarter was dropped at 600 ms).
+        sock.setsockopt(socket.IPPROTO_TCP, unsent, 1)
+    else:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if idle := getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", None)):
         sock.setsockopt(socket.IPPROTO_TCP, idle, _KEEPALIVE_IDLE_S)

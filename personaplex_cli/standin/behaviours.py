@@ -90,7 +90,7 @@ class Parrot:
         spoken = self._heard[: len(self._heard) - TURN_END_STEPS + 1]
         if self._loud_steps >= SHORTEST_STEPS:
             seconds = len(spoken) * STEP_MS / 1000
-            pieces = to_pieces(f" ♪ I repeat {seconds:.1f} seconds of what you said. ♪")
+            pieces = to_pieces(f" ♪ I repeat {seconds:.1f} seconds of what you said.")
             spread = tuple((i * len(spoken) // len(pieces), piece) for i, piece in enumerate(pieces))
             self._speech.extend(Utterance(b"".join(spoken), spread).steps())
         self._heard = []

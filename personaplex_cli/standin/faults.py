@@ -52,7 +52,8 @@ class Faults:
     """Sends messages that no client knows: unknown tag, empty, of type text, a ping of the protocol."""
 
 
-_MOMENTS: Final = {"stall", "burst", "error", "close", "drop", "garbage", "second_bos"}
+_MOMENTS: Final = {"error", "drop", "garbage", "second_bos"}
+_SPANS: Final = {"stall", "burst"}
 
 
 def parse_faults(specs: list[str]) -> Faults:
@@ -71,8 +72,6 @@ def parse_faults(specs: list[str]) -> Faults:
             raise UsageError(
                 f"The fault {spec!r} cannot be read.", f"Write it like {_example(key)}."
             ) from None
-    if values.get("packet_ms", 20) not in (20, 40, 80):
-        raise UsageError("packet-ms is 20, 40 or 80.")
     return Faults(**values)
 
 
@@ -81,10 +80,23 @@ def _value(key: str, value: str, *, flag: bool) -> bool | float | At:
         if value:
             raise ValueError
         return True
-    if key not in _MOMENTS:
-        return _seconds(value)
-    at, _, what = value.partition(":")
-    return At(_seconds(at), _seconds(what or "0"))
+    at, colon, what = value.partition(":")
+    if key in _SPANS:
+        return At(_seconds(at), _seconds(what))
+    if key == "close":
+        return At(_seconds(at), _close_code(what) if colon else 0)
+    number = _seconds(value)
+    if key == "packet_ms" and number not in (20, 40, 80):
+        raise ValueError
+    return At(number) if key in _MOMENTS else number
+
+
+def _close_code(text: str) -> int:
+    """One that may be sent (RFC 6455 section 7.4): 1006, for one, stands for no closing message."""
+    code = int(text)
+    if code not in (1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)):
+        raise ValueError
+    return code
 
 
 def _seconds(text: str) -> float:
@@ -101,6 +113,8 @@ def _example(key: str) -> str:
             return f"{name}=3:2 (after 3 s, for 2 s)"
         case "close":
             return f"{name}=5 or {name}=5:1011"
+        case "packet_ms":
+            return f"{name}=20, {name}=40 or {name}=80"
         case _ if key in _MOMENTS:
             return f"{name}=5 (after 5 s)"
         case "silent" | "granules_24k" | "single_pages" | "split_pages" | "odd_messages":

@@ -23,6 +23,7 @@ from websockets.server import ServerProtocol
 
 from personaplex_cli.catalog import VOICES
 from personaplex_cli.errors import UsageError
+from personaplex_cli.standin.behaviours import clip
 from personaplex_cli.standin.faults import Faults
 from personaplex_cli.standin.session import StandInSession
 from personaplex_cli.wire.endpoint import PATHS, Dialect
@@ -45,7 +46,8 @@ class StandIn:
         self._server: Server | None = None
 
     async def __aenter__(self) -> StandIn:
-        """Raises UsageError when it cannot listen there."""
+        """Raises UsageError when it cannot listen there, MissingLibraryError without libopus or libogg."""
+        clip("greeting")  # decoded now, not in the first moment of the first call
         try:
             self._server = await serve(
                 self._voice,
@@ -83,7 +85,7 @@ class StandIn:
     def issue_token(self) -> str:
         """A token as the token endpoint gives it."""
         now_s = int(time.time())
-        lifetime_s = self._faults.token_lifetime
+        lifetime_s = int(self._faults.token_lifetime)
         claims = {"iss": "personaplex stand-in", "iat": now_s, "exp": now_s + lifetime_s}
         return jwt.encode(claims, self._secret, algorithm="HS256")
 
@@ -152,18 +154,17 @@ class StandIn:
 
     async def _handshake(self, connection: ServerConnection, *, early_audio_is_queued: bool) -> bool:
         """Sends the handshake after the delay; False if audio came before it, which ends the call."""
-        if early_audio_is_queued:
-            await asyncio.sleep(self._faults.handshake_delay)
-        else:
-            try:
-                async with asyncio.timeout(self._faults.handshake_delay):
-                    while True:
-                        message = await connection.recv()
-                        if message[:1] == bytes((Tag.AUDIO,)):
-                            await connection.close()
-                            return False
-            except TimeoutError:
-                pass
+        try:
+            async with asyncio.timeout(self._faults.handshake_delay):
+                if early_audio_is_queued:
+                    await connection.wait_closed()
+                while True:
+                    message = await connection.recv()
+                    if message[:1] == bytes((Tag.AUDIO,)):
+                        await connection.close()
+                        return False
+        except TimeoutError:
+            pass
         await connection.send(bytes((Tag.HANDSHAKE,)))
         return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import Final
 
@@ -55,7 +56,9 @@ class StandInSession:
     async def _step(self, heard: bytes) -> None:
         faults = self._faults
         if faults.stall and self._is_now(faults.stall):
-            await asyncio.sleep(faults.stall.value)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(faults.stall.value):
+                    await self._connection.wait_closed()
         if self._is_now(faults.drop):
             self._connection.transport.abort()
         if faults.close and self._is_now(faults.close):
@@ -73,13 +76,12 @@ class StandInSession:
         self._steps += 1
 
     def _is_now(self, moment: At | None) -> bool:
-        return moment is not None and self._steps == round(moment.at_s * 1000 / STEP_MS)
+        return moment is not None and self._steps == _step(moment.at_s)
 
     async def _send(self, message: bytes) -> None:
         """At once, or at the end of a burst's silence."""
         burst = self._faults.burst
-        heard_s = self._steps * STEP_MS / 1000
-        if burst and burst.at_s <= heard_s < burst.at_s + burst.value:
+        if burst and _step(burst.at_s) <= self._steps < _step(burst.at_s + burst.value):
             self._held.append(message)
             return
         for held in (*self._held, message):
@@ -95,6 +97,11 @@ class StandInSession:
         await self._connection.send(b"")
         await self._connection.send("a message of type text")
         await self._connection.send(bytes((Tag.PING,)))
+
+
+def _step(at_s: float) -> int:
+    """The number of the step that begins then."""
+    return round(at_s * 1000 / STEP_MS)
 
 
 class Hearing:
