@@ -3,7 +3,7 @@
 BIN := .venv/bin
 MEASURED := personaplex_cli/wire/*,personaplex_cli/codec/*,personaplex_cli/pipeline/*,personaplex_cli/call.py
 
-.PHONY: help setup demo test check format readme clean fixtures bench
+.PHONY: help setup dev demo test check format readme clean fixtures bench
 .NOTPARALLEL:
 
 help: ## Show this list
@@ -11,6 +11,9 @@ help: ## Show this list
 
 setup: ## Install what is missing: system libraries, .venv, the package in it
 	@sh scripts/setup.sh
+
+dev: ## The same, with the development tools
+	@sh scripts/setup.sh dev
 
 demo: setup ## Talk to the local stand-in with a spoken question (no key, no sound card)
 	@echo 'The stand-in greets you; then examples/question.opus asks it something, and it repeats what it heard.'
@@ -22,24 +25,24 @@ test: check ## Check, then run the tests with branch coverage
 	$(BIN)/python -m pytest --cov --cov-branch --cov-report=
 	$(BIN)/python -m coverage report --include='$(MEASURED)' --show-missing --fail-under=95
 
-check: setup ## Lint, formatting, types
+check: dev ## Lint, formatting, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m mypy
 
-format: setup ## Format the code, sort the imports
+format: dev ## Format the code, sort the imports
 	$(BIN)/ruff check --select I --fix .
 	$(BIN)/ruff format .
 
-readme: setup ## Write what README.md says about commands, exit codes and so on
+readme: dev ## Write what README.md says about commands, exit codes and so on
 	$(BIN)/python scripts/readme.py
 
-fixtures: setup ## Make the clips (needs espeak-ng, sox, opus-tools) and the README's picture
+fixtures: dev ## Make the clips (needs espeak-ng, sox, opus-tools) and the README's picture
 	sh scripts/make_speech.sh
 	sh scripts/make_fixtures.sh
 	$(BIN)/python scripts/screenshot.py
 
-bench: setup ## Measure: start-up time, codec
+bench: dev ## Measure: start-up time, codec
 	$(BIN)/python scripts/bench_startup.py
 	$(BIN)/python scripts/bench_codec.py
 
