@@ -102,13 +102,17 @@ class Call:
         limits: Limits,
         opening: Opening,
         secrets: tuple[str, ...] = (),
+        zero_s: float | None = None,
     ) -> None:
+        """The ends belong to the caller, who closes them. `zero_s` (event loop's clock) is the moment from
+        which events count their seconds; None means the beginning of this call."""
         self._connect = connect
         self._source = source
         self._sink = sink
         self._listener = listener
         self._limits = limits
         self._opening = opening
+        self._zero_s = zero_s
         self._encoder = Encoder()
         self._transcript = TranscriptDecoder()
         self._session = Session(handshake_timeout_s=limits.handshake_s, secrets=secrets)
@@ -134,7 +138,8 @@ class Call:
                 await self._talk(socket)
             story = await self._end
         finally:
-            await asyncio.shield(asyncio.to_thread(self._close_ends))
+            # On a thread of its own: a disk that hangs must not hold up the loop.
+            await asyncio.shield(asyncio.to_thread(self._playback.close, PLAYBACK_LIMIT_S))
         if story.reason is EndReason.SERVER_CLOSED and story.error is None:
             self._emit(Notice(self._now_s(), SERVER_CLOSED_NOTICE))
         ended = self._ended(story)
@@ -314,12 +319,6 @@ class Call:
         if not self._end.done():
             self._end.set_result(story)
 
-    def _close_ends(self) -> None:
-        """On a thread of its own: a sound server that hangs must not hold up the loop."""
-        self._source.close()
-        self._playback.close(PLAYBACK_LIMIT_S)
-        self._sink.close()
-
     # --- events
 
     def _emit(self, event: Event) -> None:
@@ -336,13 +335,20 @@ class Call:
             self._emit(AgentText(self._now_s(), text))
 
     def _now_s(self) -> float:
-        return self._loop.time() - self._began_s
+        return self._loop.time() - (self._began_s if self._zero_s is None else self._zero_s)
 
     def _ended(self, story: CloseStory) -> CallEnded:
         ended_s = self._loop.time() if self._ended_at_s is None else self._ended_at_s
         live_s = 0.0 if self._live_at_s is None else ended_s - self._live_at_s
-        lasted_s = ended_s - self._began_s
-        return CallEnded(lasted_s, story.reason, story.detail, story.error, live_s, self._counters())
+        return CallEnded(
+            self._now_s(),
+            story.reason,
+            story.detail,
+            story.error,
+            ended_s - self._began_s,
+            live_s,
+            self._counters(),
+        )
 
     def _counters(self) -> Counters:
         decoder, playback = self._playback.decoder, self._playback

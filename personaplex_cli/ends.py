@@ -6,6 +6,7 @@ need not be installed.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -37,7 +38,7 @@ class Source(Protocol):
     def device_flags(self) -> int: ...
 
     def start(self, on_failure: Callable[[PersonaplexError], None]) -> None:
-        """Called once, at the handshake. `on_failure` may be called from any thread."""
+        """Called at the handshake of each call. `on_failure` may be called from any thread. AudioError."""
 
     async def read(self) -> Block:
         """The next 20 ms, at real-time pace, for ever."""
@@ -63,7 +64,7 @@ class Sink(Protocol):
     def device_flags(self) -> int: ...
 
     def start(self, on_failure: Callable[[PersonaplexError], None]) -> None:
-        """Called once, before connecting. `on_failure` may be called from any thread."""
+        """Called before each connection. `on_failure` may be called from any thread. AudioError."""
 
     def write(self, pcm: bytes) -> None:
         """Playback thread. May raise PersonaplexError or OSError: the call ends then."""
@@ -86,7 +87,7 @@ def open_source(file: str | None, device: str | None) -> Source:
 
     if file == PIPE:
         return PipeSource(_standard_input())
-    return FileSource(Path(file).expanduser())
+    return FileSource(_path(file))
 
 
 def open_sink(file: str | None, device: str | None) -> Sink:
@@ -104,7 +105,12 @@ def open_sink(file: str | None, device: str | None) -> Sink:
         return NullSink()
     if file == PIPE:
         return PipeSink(_standard_output())
-    return FileSink(Path(file).expanduser())
+    return FileSink(_path(file))
+
+
+def _path(file: str) -> Path:
+    """Unlike pathlib's, this does not fail for the home of a user that does not exist."""
+    return Path(os.path.expanduser(file))
 
 
 class SpeakerSink:
@@ -118,10 +124,11 @@ class SpeakerSink:
         from personaplex_cli.pipeline.speaker import Speaker
 
         self._playout = Playout()
-        self._speaker = Speaker(device, self._playout.pull)
+        self._speaker = Speaker(device, lambda n_samples: self._playout.pull(n_samples))
 
     def start(self, on_failure: Callable[[PersonaplexError], None]) -> None:
-        """Raises AudioError."""
+        """An empty buffer for each call, with its margin and its counters. Raises AudioError."""
+        self._playout = type(self._playout)()
         self._speaker.start(on_failure)
 
     def write(self, pcm: bytes) -> None:

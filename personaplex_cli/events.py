@@ -1,7 +1,7 @@
 """What happens in a call, as values.
 
 A call emits these to whoever listens (screen, later recording and statistics) and knows none of its
-listeners. Every event is frozen, carries `at_s` (seconds since the call began, on the call's clock) and
+listeners. Every event is frozen, carries `at_s` (seconds since the conversation began) and
 holds no secret: no key, no token, no persona. Texts that came from the server are already harmless on a
 terminal (`wire.text.safe_text`).
 """
@@ -84,6 +84,7 @@ class Written:
 @dataclass(frozen=True, slots=True)
 class Event:
     at_s: float
+    """Seconds on the conversation's clock, which is 0 when its first call begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,11 @@ class Notice(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class CalledAgain(Event):
+    """A call that broke off is followed by another, which is a new conversation: models keep no state."""
+
+
+@dataclass(frozen=True, slots=True)
 class ServerSaidError(Event):
     """An error message of the server (tag 0x05)."""
 
@@ -136,15 +142,17 @@ class Metadata(Event):
 
 @dataclass(frozen=True, slots=True)
 class CallEnded(Event):
-    """The last event of every call. `at_s` is how long it lasted, until the socket was closed."""
+    """The last event of every call."""
 
     reason: EndReason
     detail: str
     """A sentence part that says more, or "" (a close code and what it means, for example)."""
     error: PersonaplexError | None
     """Why the process will not exit with 0, or None if the call ended as asked."""
+    lasted_s: float
+    """Seconds from the beginning until the socket was closed."""
     live_s: float
-    """Seconds between handshake and end."""
+    """Seconds from the handshake until the socket was closed."""
     counters: Counters
 
 

@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +22,7 @@ from personaplex_cli.cli.talk_options import AuthMode, TalkOptions
 from personaplex_cli.codec.library import load as load_codec
 from personaplex_cli.ends import NOTHING, PIPE, Sink, Source, open_sink, open_source
 from personaplex_cli.errors import CredentialsError, ExitCode, UsageError
+from personaplex_cli.events import CalledAgain, CallEnded, EndReason
 from personaplex_cli.limits import Limits
 from personaplex_cli.pipeline.websocket import VoiceSocket
 from personaplex_cli.tls import tls_context
@@ -39,11 +40,14 @@ from personaplex_cli.wire.endpoint import (
 if TYPE_CHECKING:
     import ssl
 
-    from personaplex_cli.events import CallEnded
+    from personaplex_cli.standin.server import StandIn
     from personaplex_cli.ui.screen import Screen
 
 PERSONA_FILE_LIMIT_BYTES: Final = 65_536
 """Far above what fits into an address; keeps us from reading a film."""
+
+RECONNECT_AFTER_S: Final = 10.0
+"""A call that broke off earlier is not made again."""
 
 SCREEN_LIMIT_S: Final = 1.0
 """For the last lines to reach the terminal or pipe; the socket is closed by then."""
@@ -70,12 +74,16 @@ def converse(options: TalkOptions) -> None:
     except asyncio.CancelledError:
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     finally:
-        plan.source.close()
-        plan.sink.close()
+        _close(plan)
     if isinstance(ended.error, CredentialsError):
         forget_token()
     if ended.error is not None:
         raise ended.error
+
+
+def _close(plan: Plan) -> None:
+    plan.source.close()
+    plan.sink.close()
 
 
 def _plan(options: TalkOptions) -> Plan:
@@ -96,7 +104,7 @@ def _plan(options: TalkOptions) -> Plan:
         tail_s=_seconds("--tail", options.tail_s) or 0.0,
     )
     # An address that cannot be used, or a persona that does not fit, is found without a token.
-    endpoint = _endpoint(options, voice.value.name, persona, None)
+    endpoint = build_endpoint(options.dialect, _server(options), voice=voice.value.name, persona=persona)
     tls = tls_context(options.ca_file, options.insecure) if endpoint.tls or options.ca_file else None
     sink = open_sink(_output(options), options.output_device)
     try:
@@ -108,72 +116,93 @@ def _plan(options: TalkOptions) -> Plan:
 
 
 async def _converse(options: TalkOptions, plan: Plan, token: str | None) -> CallEnded:
-    began_s = time.monotonic()
+    zero_s = asyncio.get_running_loop().time()
     async with AsyncExitStack() as stack:
-        endpoint = (
-            await _local_endpoint(plan, stack)
-            if options.local
-            else _endpoint(options, plan.voice, plan.persona, token)
-        )
+        standin = await stack.enter_async_context(_stand_in()) if options.local else None
         screen = open_screen(
             sys.stdout,
             sys.stderr,
             stdout_carries_audio=options.output == PIPE,
             voice=plan.voice,
-            clock_s=lambda: time.monotonic() - began_s,
+            clock_s=lambda: time.monotonic() - zero_s,
         )
         last_lines: list[str] = []
         stack.callback(lambda: screen.close(SCREEN_LIMIT_S, last_lines))
         stack.enter_context(native_stderr_held(show=options.debug))
-        ended = await _call(options, plan, endpoint, screen)
-        plan.sink.close()
-        written = plan.sink.written
-        last_lines += end_lines(ended, [written] if written else [])
+        while True:
+            endpoint = _local_endpoint(plan, standin) if standin else _endpoint(options, plan, token)
+            ended = await _call(options, plan, endpoint, screen, zero_s)
+            if not (options.reconnect and _may_call_again(ended)):
+                break
+            screen.listen(CalledAgain(time.monotonic() - zero_s))
+            if not options.local and options.token is None:  # the one before may have expired
+                token = await asyncio.to_thread(_credentials, options)
+        _close(plan)
+        last_lines += end_lines(ended, [plan.sink.written] if plan.sink.written else [])
         if options.debug:
             last_lines.append(str(ended.counters))
         return ended
 
 
-async def _call(options: TalkOptions, plan: Plan, endpoint: Endpoint, screen: Screen) -> CallEnded:
+async def _call(
+    options: TalkOptions, plan: Plan, endpoint: Endpoint, screen: Screen, zero_s: float
+) -> CallEnded:
     call = Call(
         lambda: VoiceSocket.connect(endpoint, plan.tls),
         plan.source,
         plan.sink,
         screen.listen,
-        limits=plan.limits,
+        limits=_what_is_left(plan.limits, asyncio.get_running_loop().time() - zero_s),
         opening=Opening(options.texts, options.bos_marker),
         secrets=endpoint.secrets,
+        zero_s=zero_s,
     )
     with Interrupts(asyncio.current_task(), call.hang_up):
         return await call.run()
 
 
+def _may_call_again(ended: CallEnded) -> bool:
+    """Whether the server or the network ended a call that worked. One that breaks off at once would break off
+    again, and each attempt is billed."""
+    broke_off = ended.reason in (EndReason.CONNECTION_LOST, EndReason.SERVER_CLOSED)
+    return broke_off and ended.live_s >= RECONNECT_AFTER_S and not isinstance(ended.error, CredentialsError)
+
+
+def _what_is_left(limits: Limits, spent_s: float) -> Limits:
+    """The time limit is for all calls of a conversation together."""
+    if limits.max_duration_s is None:
+        return limits
+    return replace(limits, max_duration_s=max(0.0, limits.max_duration_s - spent_s))
+
+
 # --- where to, and with what
 
 
-async def _local_endpoint(plan: Plan, stack: AsyncExitStack) -> Endpoint:
+def _stand_in() -> StandIn:
     from personaplex_cli.standin.server import StandIn
 
-    standin = await stack.enter_async_context(StandIn())
+    return StandIn()
+
+
+def _local_endpoint(plan: Plan, standin: StandIn) -> Endpoint:
     return build_endpoint(
-        Dialect.POLARGRID,
-        standin.url,
-        voice=plan.voice,
-        persona=plan.persona,
-        token=standin.issue_token(),
+        Dialect.POLARGRID, standin.url, voice=plan.voice, persona=plan.persona, token=standin.issue_token()
     )
 
 
-def _endpoint(options: TalkOptions, voice: str, persona: str | None, token: str | None) -> Endpoint:
-    server = options.server or polargrid_server(resolve_region(options.region).value.name)
+def _endpoint(options: TalkOptions, plan: Plan, token: str | None) -> Endpoint:
     return build_endpoint(
         options.dialect,
-        server,
-        voice=voice,
-        persona=persona,
+        _server(options),
+        voice=plan.voice,
+        persona=plan.persona,
         token=token,
         token_in=options.token_in,
     )
+
+
+def _server(options: TalkOptions) -> str:
+    return options.server or polargrid_server(resolve_region(options.region).value.name)
 
 
 def _credentials(options: TalkOptions) -> str | None:

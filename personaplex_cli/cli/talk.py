@@ -129,6 +129,12 @@ Tail = Annotated[
 BosMarker = Annotated[
     bool, typer.Option("--bos-marker", help="Send a bos control message first (a server that wants it).")
 ]
+Reconnect = Annotated[
+    bool,
+    typer.Option(
+        "--reconnect", help="Call again when a call breaks off: a new conversation, and more to pay."
+    ),
+]
 
 
 def talk(
@@ -154,6 +160,7 @@ def talk(
     max_duration: MaxDuration = 0.0,
     idle_timeout: IdleTimeout = 60.0,
     tail: Tail = 3.0,
+    reconnect: Reconnect = False,
     bos_marker: BosMarker = False,
 ) -> None:
     """Hold a conversation. Ctrl-C hangs up; twice, at once.
@@ -195,6 +202,7 @@ def talk(
             idle_timeout_s=idle_timeout,
             tail_s=tail,
             bos_marker=bos_marker,
+            reconnect=reconnect,
             debug=context.ensure_object(GlobalOptions).debug,
         )
     )

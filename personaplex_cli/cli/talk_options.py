@@ -40,4 +40,5 @@ class TalkOptions:
     idle_timeout_s: float
     tail_s: float
     bos_marker: bool
+    reconnect: bool
     debug: bool

@@ -47,7 +47,7 @@ class FileSource:
         self.device_flags = 0
 
     def start(self, on_failure: Callable[[PersonaplexError], None]) -> None:
-        """The file begins now. `on_failure` is never called: a file that breaks off is over."""
+        """The file begins now, or goes on. `on_failure` is never called: a file that breaks off is over."""
         self._pacer.start()
 
     async def read(self) -> Block:
@@ -65,10 +65,14 @@ class FileSource:
 
     def _fill(self) -> None:
         """Half a second at a time: a few milliseconds of work even where it must be decoded."""
+        import numpy as np
+
         wanted = self._rate // 2
-        block = self._file.read(wanted, dtype="float32", always_2d=True)
-        self._read_all = len(block) < wanted
-        mono = block.mean(axis=1)
+        try:
+            mono = self._file.read(wanted, dtype="float32", always_2d=True).mean(axis=1)
+        except RuntimeError:  # libsndfile cannot decode the rest
+            mono = np.zeros(0, np.float32)
+        self._read_all = len(mono) < wanted
         if self._resampler is not None:
             mono = self._resampler.resample_chunk(mono, last=self._read_all)
         self._pcm += _to_int16(mono)
@@ -91,9 +95,10 @@ class PipeSource:
         self.device_flags = 0
 
     def start(self, on_failure: Callable[[PersonaplexError], None]) -> None:
-        """Begins to read. `on_failure` is never called: a pipe that breaks is over."""
-        self._loop = asyncio.get_running_loop()
-        threading.Thread(target=self._read_ahead, name="stdin", daemon=True).start()
+        """Begins to read, or goes on. `on_failure` is never called: a pipe that breaks is over."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            threading.Thread(target=self._read_ahead, name="stdin", daemon=True).start()
         self._pacer.start()
 
     async def read(self) -> Block:
@@ -134,11 +139,11 @@ class PipeSource:
             with self._changed:
                 self._pcm += data
                 self._ended = not data
+                if self._ended or len(self._pcm) >= PACKET_BYTES:
+                    self._wake()
                 self._changed.wait_for(lambda: self._closed or len(self._pcm) < PIPE_BUFFER_BYTES)
                 if self._closed:
                     return
-            if self._ready():
-                self._wake()
 
     def _wake(self) -> None:
         assert self._loop is not None
@@ -171,19 +176,22 @@ class FileSink:
         """Playback thread. Raises UsageError when the disk is full."""
         try:
             self._file.buffer_write(pcm, dtype="int16")
-        except (OSError, RuntimeError) as error:
-            raise UsageError(f"Writing {self.path} failed: {error}") from None
+        except (OSError, RuntimeError, AssertionError) as error:  # the last is soundfile's for "not all"
+            raise UsageError(f"Writing {self.path} failed: {error}", "Is the disk full?") from None
         self._seconds += len(pcm) / (SAMPLE_RATE * SAMPLE_BYTES)
 
     def close(self) -> None:
-        """Completes the file; removes it when nothing was received."""
+        """Completes the file; removes it when nothing was received. Raises UsageError."""
         if self._file.closed:
             return
-        self._file.close()
-        if self._seconds:
-            self._part.replace(self.path)
-        else:
-            self._part.unlink(missing_ok=True)
+        try:
+            self._file.close()
+            if self._seconds:
+                self._part.replace(self.path)
+            else:
+                self._part.unlink(missing_ok=True)
+        except (OSError, RuntimeError) as error:
+            raise UsageError(f"{self.path} could not be completed: {error}") from None
 
     @property
     def written(self) -> Written | None:
@@ -231,13 +239,19 @@ class NullSink:
 
 def _open_to_read(path: Path) -> Any:
     soundfile = _soundfile()
-    if not path.exists():
-        raise UsageError(f"There is no file {path}.", "--input takes an audio file, or - for standard input.")
+    try:
+        path.stat()
+    except FileNotFoundError:
+        raise UsageError(
+            f"There is no file {path}.", "--input takes an audio file, or - for standard input."
+        ) from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
     if path.is_dir():
         raise UsageError(f"{path} is a folder, not an audio file.")
     try:
         file = soundfile.SoundFile(path)
-    except (soundfile.LibsndfileError, OSError):
+    except (soundfile.LibsndfileError, OSError, TypeError):  # the last for .raw, whose rate nobody knows
         if not os.access(path, os.R_OK):
             raise UsageError(f"{path} cannot be read: permission denied.") from None
         raise UsageError(
@@ -257,12 +271,12 @@ def _open_to_write(path: Path, part: Path) -> Any:
         raise UsageError(
             f"The format of {path} is not known.", "End its name in .wav, .flac or .ogg, or use - or none."
         )
-    if path.exists() and not path.is_file():
-        raise UsageError(f"{path} is not a regular file.")
-    if path.exists() and not os.access(path, os.W_OK):
-        raise UsageError(f"{path} cannot be written: permission denied.")
     major, subtype = formats[suffix]
     try:
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path} is not a regular file.")
+        if path.exists() and not os.access(path, os.W_OK):
+            raise UsageError(f"{path} cannot be written: permission denied.")
         part.open("wb").close()  # libsndfile would only say "System error"
         return soundfile.SoundFile(part, "w", SAMPLE_RATE, 1, subtype, format=major)
     except OSError as error:

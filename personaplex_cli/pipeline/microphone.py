@@ -59,7 +59,9 @@ class Microphone:
         self._loop = asyncio.get_running_loop()
         self._on_failure = on_failure
         self._due_s = self._loop.time() + PACKET_S
-        start_stream(self._stream, "input")
+        self._blocks.clear()  # a call before may have left some
+        if not self._stream.active:
+            start_stream(self._stream, "input")
 
     async def read(self) -> Block:
         """The next 20 ms, as soon as they are captured; silence when the device is more than the grace

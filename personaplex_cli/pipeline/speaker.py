@@ -34,7 +34,8 @@ class Speaker:
         """Starts playing. `on_failure` is called on PortAudio's thread when the device is lost.
         Raises AudioError."""
         self._on_failure = on_failure
-        start_stream(self._stream, "output")
+        if not self._stream.active:
+            start_stream(self._stream, "output")
 
     def close(self) -> None:
         self._closing = True

@@ -29,6 +29,7 @@ _STYLES: Final = {
     LineKind.USER: "bold",
     LineKind.NOTICE: "dim",
     LineKind.ERROR: "bold red",
+    LineKind.NEW_CALL: "bold",
 }
 
 

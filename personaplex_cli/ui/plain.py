@@ -9,7 +9,7 @@ from typing import Final, TextIO
 from personaplex_cli.events import CallState, Event, StateChanged
 from personaplex_cli.ui import view
 
-_TRANSCRIPT: Final = frozenset({view.LineKind.AGENT, view.LineKind.USER})
+_TRANSCRIPT: Final = frozenset({view.LineKind.AGENT, view.LineKind.USER, view.LineKind.NEW_CALL})
 
 
 class PlainPainter:

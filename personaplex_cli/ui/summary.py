@@ -22,7 +22,7 @@ def end_lines(ended: CallEnded, written: Sequence[Written] = ()) -> list[str]:
 
 
 def _duration_text(ended: CallEnded) -> str:
-    live, whole = elapsed_text(ended.live_s), elapsed_text(ended.at_s)
+    live, whole = elapsed_text(ended.live_s), elapsed_text(ended.lasted_s)
     if not ended.live_s:
         return whole
     return live if live == whole else f"{live} ({whole} in all)"

@@ -16,6 +16,7 @@ from typing import Final
 from personaplex_cli import pcm
 from personaplex_cli.events import (
     AgentText,
+    CalledAgain,
     CallEnded,
     CallState,
     Event,
@@ -32,6 +33,8 @@ SENTENCE_MAX_CHARS: Final = 600
 
 AGENT_SILENCE_S: Final = 1.2
 """A sentence to which nothing was added for so long is finished."""
+
+CALLED_AGAIN: Final = "the agent remembers nothing of what was said before"
 
 SPEECH_HOLD_S: Final = 0.3
 """Who was heard speaks for this much longer: the gaps between syllables are no pauses."""
@@ -50,6 +53,7 @@ class LineKind(StrEnum):
     USER = "you"
     NOTICE = "note"
     ERROR = "error"
+    NEW_CALL = "new call"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ class ViewState:
     def elapsed_s(self, now_s: float) -> float:
         """How long the conversation has lasted; while there is none yet, how long the call has been tried."""
         if self.ended is not None:
-            return self.ended.at_s if self.live_since_s is None else self.ended.live_s
+            return self.ended.lasted_s if self.live_since_s is None else self.ended.live_s
         return max(0.0, now_s - (self.live_since_s or 0.0))
 
     def user_speaks(self, now_s: float) -> bool:
@@ -106,6 +110,9 @@ def reduce(state: ViewState, event: Event) -> ViewState:
             return _with_lines(flush(state), LineKind.USER, [safe_text(text)])
         case Notice(text=text):
             return _with_lines(state, LineKind.NOTICE, [safe_text(text)])
+        case CalledAgain():
+            state = replace(flush(state), ended=None, live_since_s=None)
+            return _with_lines(state, LineKind.NEW_CALL, [CALLED_AGAIN])
         case ServerSaidError(text=text):
             return _with_lines(state, LineKind.ERROR, [safe_text(text)])
         case StateChanged():

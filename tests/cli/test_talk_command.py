@@ -20,7 +20,7 @@ from personaplex_cli.cli import conversation
 from personaplex_cli.cli.app import run
 from personaplex_cli.errors import ExitCode, MissingLibraryError
 from personaplex_cli.pcm import SAMPLE_RATE
-from personaplex_cli.standin.faults import Faults
+from personaplex_cli.standin.faults import At, Faults
 from personaplex_cli.standin.server import StandIn
 from personaplex_cli.tokens import cache_path
 
@@ -384,3 +384,29 @@ def test_the_model_is_waited_for_visibly(blip: str, capsys: Capture, servers: Se
     err = capsys.readouterr().err
     assert "waiting for the model" in err
     assert "not ready after 0.3 s" in err and "--handshake-timeout" in err
+
+
+def test_a_call_that_breaks_off_is_made_again_until_the_time_is_up(
+    blip: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, servers: Servers
+) -> None:
+    monkeypatch.setenv("POLARGRID_API_KEY", KEY)
+    monkeypatch.setattr(conversation, "RECONNECT_AFTER_S", 0.1)
+    standin = servers.start(drop=At(0.6))
+    options = ["--server", standin.url, "--auth-url", standin.auth_url, "--max-duration", "1.5"]
+    output = tmp_path / "answer.wav"
+    command = ["talk", "--input", blip, "--output", str(output), "--tail", "60", "--reconnect", *options]
+    assert run(command) == ExitCode.OK
+    out, err = capsys.readouterr()
+    assert out.count("new call: ") == 2
+    assert err.count("state: live") == 3
+    assert "the time limit was reached" in err
+    assert soundfile.info(output).duration > 1.0
+
+
+def test_a_call_that_breaks_off_at_once_is_not_made_again(
+    blip: str, capsys: Capture, servers: Servers
+) -> None:
+    standin = servers.start(drop=At(0.3))
+    options = ["--server", standin.url, "--dialect", "moshi", "--tail", "60", "--reconnect"]
+    assert run(["talk", "--input", blip, *options]) == ExitCode.CONNECTION
+    assert "The connection was lost" in capsys.readouterr().err

@@ -30,7 +30,7 @@ CALL: Sequence[Event] = [
     ServerSaidError(1.5, "[bold]overloaded[/foo] :smile:"),
     StateChanged(2.0, CallState.CLOSING),
     AgentText(2.1, " Bye"),
-    CallEnded(2.2, EndReason.HUNG_UP, "", None, 1.2, Counters()),
+    CallEnded(2.2, EndReason.HUNG_UP, "", None, 2.2, 1.2, Counters()),
     StateChanged(2.2, CallState.ENDED),
 ]
 

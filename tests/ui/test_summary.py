@@ -18,7 +18,7 @@ def ended(
     live_s: float = 62.0,
     counters: Counters | None = None,
 ) -> CallEnded:
-    return CallEnded(whole_s, reason, detail, ConnectError("gone"), live_s, counters or Counters())
+    return CallEnded(whole_s, reason, detail, ConnectError("gone"), whole_s, live_s, counters or Counters())
 
 
 def test_why_how_long_and_what() -> None:

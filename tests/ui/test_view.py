@@ -25,7 +25,7 @@ from personaplex_cli.ui import view
 from personaplex_cli.ui.view import Line, LineKind, ViewState
 from personaplex_cli.wire.text import safe_text
 
-ENDED = CallEnded(75.0, EndReason.HUNG_UP, "", None, 62.0, Counters())
+ENDED = CallEnded(75.0, EndReason.HUNG_UP, "", None, 75.0, 62.0, Counters())
 
 
 def after(*events: Event) -> ViewState:
