@@ -14,7 +14,9 @@ class Limits:
 
     handshake_s: float = 60.0
     max_duration_s: float | None = None
-    """From the upgrade, when billing begins."""
+    """From the upgrade, when billing begins; for all calls of a conversation together."""
+    spent_s: float = 0.0
+    """What earlier calls of the conversation took of it."""
     idle_s: float | None = 60.0
     """Without speech of either side, once live."""
     tail_s: float = 3.0
@@ -57,6 +59,6 @@ class LimitWatch:
 
     def _too_long(self, now_s: float) -> tuple[EndReason, str] | None:
         limit_s = self._limits.max_duration_s
-        if limit_s is None or now_s - self._opened_s < limit_s:
+        if limit_s is None or self._limits.spent_s + now_s - self._opened_s < limit_s:
             return None
         return EndReason.MAX_DURATION, f"{limit_s:g} s"

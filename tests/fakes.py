@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from personaplex_cli.devices import Device
 from personaplex_cli.errors import PersonaplexError
 from personaplex_cli.events import Written
 from personaplex_cli.pcm import PACKET_SAMPLES, Block, silence
@@ -146,3 +148,75 @@ class FakeSocket:
     def abort(self) -> None:
         self.aborted = True
         self.hang_up(1006)
+
+
+class PortAudioError(Exception):
+    """What `FakeSounddevice` raises, as sounddevice does its own."""
+
+
+class FakeStream:
+    """A raw stream of sounddevice; the test is PortAudio and calls `options["callback"]`."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+        self.calls: list[str] = []
+        self.start_error: Exception | None = None
+        self.close_waits_for: threading.Event | None = None
+
+    def start(self) -> None:
+        self.calls.append("start")
+        if self.start_error:
+            raise self.start_error
+
+    def abort(self, ignore_errors: bool) -> None:
+        self.calls.append("abort")
+
+    def close(self, ignore_errors: bool) -> None:
+        if self.close_waits_for:
+            self.close_waits_for.wait()
+        self.calls.append("close")
+        self.options["finished_callback"]()
+
+    def capture(self, pcm: bytes, status: object = None) -> None:
+        """As PortAudio does when the microphone has a block."""
+        self.options["callback"](pcm, len(pcm) // 2, None, status)
+
+    def play(self, n_samples: int, status: object = None) -> bytes:
+        """As PortAudio does when the speaker wants a block."""
+        block = bytearray(b"\xaa" * (2 * n_samples))
+        self.options["callback"](memoryview(block), n_samples, None, status)
+        return bytes(block)
+
+    def lose(self) -> None:
+        """As PortAudio does when the device is gone."""
+        self.options["finished_callback"]()
+
+
+class FakeSounddevice:
+    """In place of the module: `devices.load_sounddevice` has to return it."""
+
+    PortAudioError = PortAudioError
+
+    def __init__(self) -> None:
+        self.open_error: Exception | None = None
+        self.opened: list[tuple[str, FakeStream]] = []
+
+    def _open(self, kind: str, options: dict[str, Any]) -> FakeStream:
+        if self.open_error:
+            raise self.open_error
+        self.opened.append((kind, FakeStream(**options)))
+        return self.opened[-1][1]
+
+    def RawInputStream(self, **options: Any) -> FakeStream:
+        return self._open("input", options)
+
+    def RawOutputStream(self, **options: Any) -> FakeStream:
+        return self._open("output", options)
+
+    @property
+    def stream(self) -> FakeStream:
+        return self.opened[-1][1]
+
+
+def fake_device(name: str = "USB Headset") -> Device:
+    return Device(7, name, "ALSA", 1, 2, 48_000, True, True)

@@ -129,11 +129,13 @@ async def _converse(options: TalkOptions, plan: Plan, token: str | None) -> Call
         last_lines: list[str] = []
         stack.callback(lambda: screen.close(SCREEN_LIMIT_S, last_lines))
         stack.enter_context(native_stderr_held(show=options.debug))
+        limits = plan.limits
         while True:
             endpoint = _local_endpoint(plan, standin) if standin else _endpoint(options, plan, token)
-            ended = await _call(options, plan, endpoint, screen, zero_s)
+            ended = await _call(options, plan, endpoint, screen, limits, zero_s)
             if not (options.reconnect and _may_call_again(ended)):
                 break
+            limits = replace(limits, spent_s=limits.spent_s + ended.lasted_s)
             screen.listen(CalledAgain(time.monotonic() - zero_s))
             if not options.local and options.token is None:  # the one before may have expired
                 token = await asyncio.to_thread(_credentials, options)
@@ -145,14 +147,14 @@ async def _converse(options: TalkOptions, plan: Plan, token: str | None) -> Call
 
 
 async def _call(
-    options: TalkOptions, plan: Plan, endpoint: Endpoint, screen: Screen, zero_s: float
+    options: TalkOptions, plan: Plan, endpoint: Endpoint, screen: Screen, limits: Limits, zero_s: float
 ) -> CallEnded:
     call = Call(
         lambda: VoiceSocket.connect(endpoint, plan.tls),
         plan.source,
         plan.sink,
         screen.listen,
-        limits=_what_is_left(plan.limits, asyncio.get_running_loop().time() - zero_s),
+        limits=limits,
         opening=Opening(options.texts, options.bos_marker),
         secrets=endpoint.secrets,
         zero_s=zero_s,
@@ -166,13 +168,6 @@ def _may_call_again(ended: CallEnded) -> bool:
     again, and each attempt is billed."""
     broke_off = ended.reason in (EndReason.CONNECTION_LOST, EndReason.SERVER_CLOSED)
     return broke_off and ended.live_s >= RECONNECT_AFTER_S and not isinstance(ended.error, CredentialsError)
-
-
-def _what_is_left(limits: Limits, spent_s: float) -> Limits:
-    """The time limit is for all calls of a conversation together."""
-    if limits.max_duration_s is None:
-        return limits
-    return replace(limits, max_duration_s=max(0.0, limits.max_duration_s - spent_s))
 
 
 # --- where to, and with what

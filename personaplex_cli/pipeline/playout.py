@@ -4,8 +4,8 @@ callback, which empties it block by block.
 One thread pushes and one pulls, without a lock: `_pushed` is written by the pushing thread alone, all
 else by the pulling one, and a deque's append and popleft are atomic. Playing starts a fixed margin after
 the first audio, so that a step which comes late by up to the margin is still heard in time. What is held
-beyond the limit is dropped by the next pull, oldest first. Every seam is smoothed: a fall to silence
-decays, a start fades in, a drop cross-fades.
+beyond the limit is dropped by the next pull, oldest first. Every seam (a start, a fall to silence, a drop)
+is a ramp from the sample played last to what comes next: a jump would click.
 """
 
 from __future__ import annotations
@@ -30,15 +30,17 @@ class Playout:
 
     def __init__(self, margin_ms: int = MARGIN_MS, limit_ms: int = LIMIT_MS) -> None:
         self._margin_samples = SAMPLE_RATE * margin_ms // 1000
-        self._limit_samples = SAMPLE_RATE * limit_ms // 1000
         self._keep_samples = self._margin_samples + STEP_SAMPLES
+        self._limit_samples = max(SAMPLE_RATE * limit_ms // 1000, self._keep_samples)
         self._blocks: deque[bytes] = deque()
         self._pushed = 0
         self._taken = 0
         self._waiting = self._margin_samples  # silence still to play before the first audio
         self._begun = False
         self._dry = True  # what was played last was not audio
-        self._last_sample = 0
+        self._last_sample = 0  # what was played last
+        self._ramp_from = 0
+        self._ramped = _SEAM_SAMPLES  # how much of the ramp has been played: all, so there is none
         self.underruns = 0
         """Times playing had to stop in the middle of the audio; counted when it goes on."""
         self.dropped_samples = 0
@@ -70,21 +72,25 @@ class Playout:
         return b"".join(parts)
 
     def _play(self, n_samples: int) -> bytes:
+        surplus = self.held_samples - self._keep_samples
         if self.held_samples > self._limit_samples:
-            audio = self._drop(self.held_samples - self._keep_samples, n_samples)
-        else:
-            audio = self._take(n_samples)
-        if audio and self._dry:
-            self.underruns += self._begun
-            self._begun = True
-            audio = _fade_in(audio)
-        missing = n_samples - len(audio) // SAMPLE_BYTES
+            self._take(surplus)
+            self.dropped_samples += surplus
+            self._begin_ramp()
+        audio = self._take(n_samples)
         if audio:
-            self._dry = False
-            self._last_sample = int.from_bytes(audio[-SAMPLE_BYTES:], "little", signed=True)
+            if self._dry:
+                self.underruns += self._begun
+                self._begun = True
+                self._dry = False
+                self._begin_ramp()
+            audio = self._ramp(audio)
+        missing = n_samples - len(audio) // SAMPLE_BYTES
         if missing:
-            audio += self._decay(missing)
-            self._dry = True
+            if not self._dry:
+                self._dry = True
+                self._begin_ramp()
+            audio += self._ramp(silence(missing))
         return audio
 
     def _take(self, n_samples: int) -> bytes:
@@ -101,35 +107,19 @@ class Playout:
         self._taken += len(pcm) // SAMPLE_BYTES
         return pcm
 
-    def _drop(self, n_dropped: int, n_samples: int) -> bytes:
-        """Leave out `n_dropped` samples and return the next ones, cross-faded with what was left out."""
-        old = self._take(min(_SEAM_SAMPLES, n_dropped))
-        self._take(n_dropped - len(old) // SAMPLE_BYTES)
-        self.dropped_samples += n_dropped
-        return _cross_fade(old, self._take(n_samples))
+    def _begin_ramp(self) -> None:
+        self._ramp_from = self._last_sample
+        self._ramped = 0
 
-    def _decay(self, n_samples: int) -> bytes:
-        """From the last sample played to zero, then silence: audio that just stops would click."""
-        if self._last_sample == 0:
-            return silence(n_samples)
-        length = min(_SEAM_SAMPLES, n_samples)
-        tail = samples(silence(length))
-        for i in range(length):
-            tail[i] = self._last_sample * (length - 1 - i) // length
-        self._last_sample = 0
-        return to_pcm(tail) + silence(n_samples - length)
-
-
-def _fade_in(pcm: bytes) -> bytes:
-    values = samples(pcm[: _SEAM_SAMPLES * SAMPLE_BYTES])
-    for i, value in enumerate(values):
-        values[i] = value * i // len(values)
-    return to_pcm(values) + pcm[_SEAM_SAMPLES * SAMPLE_BYTES :]
-
-
-def _cross_fade(old: bytes, new: bytes) -> bytes:
-    before, after = samples(old), samples(new[: len(old)])
-    length = len(after)
-    for i in range(length):
-        after[i] = (before[i] * (length - i) + after[i] * i) // length
-    return to_pcm(after) + new[len(old) :]
+    def _ramp(self, pcm: bytes) -> bytes:
+        """`pcm` as it is played: as long as a ramp lasts, mixed with the sample that it comes from."""
+        if self._ramped < _SEAM_SAMPLES:
+            n_bytes = (_SEAM_SAMPLES - self._ramped) * SAMPLE_BYTES
+            values = samples(pcm[:n_bytes])
+            for i, value in enumerate(values):
+                self._ramped += 1
+                rest = _SEAM_SAMPLES - self._ramped
+                values[i] = (value * self._ramped + self._ramp_from * rest) // _SEAM_SAMPLES
+            pcm = to_pcm(values) + pcm[n_bytes:]
+        self._last_sample = int.from_bytes(pcm[-SAMPLE_BYTES:], "little", signed=True)
+        return pcm

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import select
 import socket
 import ssl
 from typing import Final
+from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import (
@@ -92,7 +94,7 @@ class VoiceSocket:
 
         Raises ConnectError, CredentialsError or ServerError; none of them holds a secret.
         """
-        host = endpoint.address.split("//", 1)[1].rsplit(":", 1)[0].strip("[]")
+        host = urlsplit(endpoint.address).hostname or ""
         try:
             connection = await _Connect(
                 endpoint.url,
@@ -109,7 +111,7 @@ class VoiceSocket:
                 proxy=None if is_loopback(host) else True,
                 logger=_silent_logger(),
             )
-        except (OSError, EOFError, WebSocketException, ValueError) as error:
+        except (OSError, EOFError, WebSocketException, ValueError, ImportError) as error:
             raise _explain(error, endpoint) from None
         return cls(connection)
 
@@ -176,11 +178,11 @@ def _explain(error: Exception, endpoint: Endpoint) -> PersonaplexError:
                 f"{where} did not answer within {CONNECT_TIMEOUT_S:g} s.",
                 "Check the network, the address, and whether a firewall is in the way.",
             )
-        case socket.gaierror():
+        case socket.gaierror() | UnicodeError():  # the latter for "a..b"
             return ConnectError(
                 f"The name in {where} cannot be found (DNS).", "Check the spelling and the network."
             )
-        case ConnectionRefusedError():
+        case OSError() if _refused(error):
             return ConnectError(f"{where} refused the connection.", "Is the server running, on that port?")
         case ssl.SSLCertVerificationError():
             return ConnectError(
@@ -195,9 +197,10 @@ def _explain(error: Exception, endpoint: Endpoint) -> PersonaplexError:
             )
         case InvalidStatus():
             return _explain_status(error, endpoint)
-        case InvalidProxy() | ProxyError():
+        case InvalidProxy() | ProxyError() | ImportError():  # the last for SOCKS
             return ConnectError(
-                "The proxy in the environment cannot be used.", "Check HTTPS_PROXY, NO_PROXY."
+                "The proxy in the environment cannot be used.",
+                "Check HTTPS_PROXY, ALL_PROXY and NO_PROXY; SOCKS is not supported.",
             )
         case InvalidMessage() | EOFError() | ConnectionResetError():
             return ConnectError(
@@ -209,6 +212,11 @@ def _explain(error: Exception, endpoint: Endpoint) -> PersonaplexError:
         case OSError() if error.strerror:
             return ConnectError(f"{where} cannot be reached: {error.strerror}.")
     return ConnectError(f"{where} cannot be reached ({type(error).__name__}).")
+
+
+def _refused(error: OSError) -> bool:
+    """asyncio puts the errors of a name with several addresses, like localhost, into one text."""
+    return isinstance(error, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in str(error)
 
 
 def _explain_status(error: InvalidStatus, endpoint: Endpoint) -> PersonaplexError:
