@@ -90,7 +90,7 @@ class Opening:
 
 
 class Call:
-    """One call. `run` once; `hang_up` and `abort` on the event loop, at any time."""
+    """One call. `run` once; `hang_up` on the event loop, at any time."""
 
     def __init__(
         self,

@@ -129,21 +129,37 @@ async def _converse(options: TalkOptions, plan: Plan, token: str | None) -> Call
         last_lines: list[str] = []
         stack.callback(lambda: screen.close(SCREEN_LIMIT_S, last_lines))
         stack.enter_context(native_stderr_held(show=options.debug))
-        limits = plan.limits
-        while True:
-            endpoint = _local_endpoint(plan, standin) if standin else _endpoint(options, plan, token)
-            ended = await _call(options, plan, endpoint, screen, limits, zero_s)
-            if not (options.reconnect and _may_call_again(ended)):
-                break
-            limits = replace(limits, spent_s=limits.spent_s + ended.lasted_s)
-            screen.listen(CalledAgain(time.monotonic() - zero_s))
-            if not options.local and options.token is None:  # the one before may have expired
-                token = await asyncio.to_thread(_credentials, options)
+        try:
+            ended = await _calls(options, plan, screen, standin, token, zero_s)
+        except asyncio.CancelledError:
+            last_lines.append("Call dropped at once.")
+            raise
         _close(plan)
         last_lines += end_lines(ended, [plan.sink.written] if plan.sink.written else [])
         if options.debug:
             last_lines.append(str(ended.counters))
         return ended
+
+
+async def _calls(
+    options: TalkOptions,
+    plan: Plan,
+    screen: Screen,
+    standin: StandIn | None,
+    token: str | None,
+    zero_s: float,
+) -> CallEnded:
+    """One call, or with --reconnect as many as it takes; the last one's end."""
+    limits = plan.limits
+    while True:
+        endpoint = _local_endpoint(plan, standin) if standin else _endpoint(options, plan, token)
+        ended = await _call(options, plan, endpoint, screen, limits, zero_s)
+        if not (options.reconnect and _may_call_again(ended)):
+            return ended
+        limits = replace(limits, spent_s=limits.spent_s + ended.lasted_s)
+        screen.listen(CalledAgain(time.monotonic() - zero_s))
+        if not options.local and options.token is None:  # the one before may have expired
+            token = await asyncio.to_thread(_credentials, options)
 
 
 async def _call(
