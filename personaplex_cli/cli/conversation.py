@@ -22,13 +22,13 @@ from personaplex_cli.cli.talk_options import AuthMode, TalkOptions
 from personaplex_cli.codec.library import load as load_codec
 from personaplex_cli.ends import NOTHING, PIPE, Sink, Source, open_sink, open_source
 from personaplex_cli.errors import CredentialsError, ExitCode, UsageError
-from personaplex_cli.events import CalledAgain, CallEnded, EndReason
+from personaplex_cli.events import CalledAgain, CallEnded, EndReason, Notice, Written
 from personaplex_cli.limits import Limits
 from personaplex_cli.pipeline.websocket import VoiceSocket
 from personaplex_cli.tls import tls_context
 from personaplex_cli.tokens import forget_token, validate_token
 from personaplex_cli.ui.screen import open_screen
-from personaplex_cli.ui.summary import end_lines
+from personaplex_cli.ui.summary import dropped_lines, end_lines
 from personaplex_cli.wire.endpoint import (
     PERSONA_ADVICE_CHARS,
     Dialect,
@@ -81,9 +81,11 @@ def converse(options: TalkOptions) -> None:
         raise ended.error
 
 
-def _close(plan: Plan) -> None:
+def _close(plan: Plan) -> list[Written]:
+    """What was written, now that it is complete."""
     plan.source.close()
     plan.sink.close()
+    return [plan.sink.written] if plan.sink.written else []
 
 
 def _plan(options: TalkOptions) -> Plan:
@@ -132,10 +134,9 @@ async def _converse(options: TalkOptions, plan: Plan, token: str | None) -> Call
         try:
             ended = await _calls(options, plan, screen, standin, token, zero_s)
         except asyncio.CancelledError:
-            last_lines.append("Call dropped at once.")
+            last_lines += dropped_lines(_close(plan))
             raise
-        _close(plan)
-        last_lines += end_lines(ended, [plan.sink.written] if plan.sink.written else [])
+        last_lines += end_lines(ended, _close(plan))
         if options.debug:
             last_lines.append(str(ended.counters))
         return ended
@@ -157,6 +158,7 @@ async def _calls(
         if not (options.reconnect and _may_call_again(ended)):
             return ended
         limits = replace(limits, spent_s=limits.spent_s + ended.lasted_s)
+        screen.listen(Notice(time.monotonic() - zero_s, f"The call broke off: {ended.reason}."))
         screen.listen(CalledAgain(time.monotonic() - zero_s))
         if not options.local and options.token is None:  # the one before may have expired
             token = await asyncio.to_thread(_credentials, options)

@@ -14,11 +14,18 @@ def end_lines(ended: CallEnded, written: Sequence[Written] = ()) -> list[str]:
     if anything was dropped, missing or repaired. `ended.error` is not in them: it is shown as an error.
     """
     why = f"{ended.reason} ({ended.detail})" if ended.detail else str(ended.reason)
-    line = f"Call ended: {why}, after {_duration_text(ended)}."
-    if written:
-        line += f" Wrote {', '.join(_written_text(one) for one in written)}."
+    line = f"Call ended: {why}, after {_duration_text(ended)}.{_wrote(written)}"
     troubles = _troubles(ended.counters)
     return [line, f"Along the way: {'; '.join(troubles)}."] if troubles else [line]
+
+
+def dropped_lines(written: Sequence[Written] = ()) -> list[str]:
+    """The line for a call that was not ended but dropped, by a second Ctrl-C."""
+    return [f"Call dropped at once.{_wrote(written)}"]
+
+
+def _wrote(written: Sequence[Written]) -> str:
+    return f" Wrote {', '.join(_written_text(one) for one in written)}." if written else ""
 
 
 def _duration_text(ended: CallEnded) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from personaplex_cli.errors import ConnectError
 from personaplex_cli.events import CallEnded, Counters, EndReason, Written
-from personaplex_cli.ui.summary import end_lines
+from personaplex_cli.ui.summary import dropped_lines, end_lines
 
 UNTROUBLED = {"packets_sent", "messages_received", "streams", "received_ms"}
 
@@ -55,3 +55,8 @@ def test_troubles_in_plain_words() -> None:
 def test_each_counter_that_tells_of_trouble_is_shown(name: str) -> None:
     lines = end_lines(ended(counters=Counters(**{name: 3})))
     assert len(lines) == (1 if name in UNTROUBLED else 2)
+
+
+def test_a_dropped_call_still_says_what_it_wrote() -> None:
+    assert dropped_lines() == ["Call dropped at once."]
+    assert dropped_lines([Written("answer.wav", 58.9)]) == ["Call dropped at once. Wrote answer.wav (0:58)."]
