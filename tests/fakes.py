@@ -160,6 +160,7 @@ class FakeStream:
     def __init__(self, **options: Any) -> None:
         self.options = options
         self.calls: list[str] = []
+        self.active = False
         self.start_error: Exception | None = None
         self.close_waits_for: threading.Event | None = None
 
@@ -167,9 +168,11 @@ class FakeStream:
         self.calls.append("start")
         if self.start_error:
             raise self.start_error
+        self.active = True
 
     def abort(self, ignore_errors: bool) -> None:
         self.calls.append("abort")
+        self.active = False
 
     def close(self, ignore_errors: bool) -> None:
         if self.close_waits_for:
@@ -189,6 +192,7 @@ class FakeStream:
 
     def lose(self) -> None:
         """As PortAudio does when the device is gone."""
+        self.active = False
         self.options["finished_callback"]()
 
 

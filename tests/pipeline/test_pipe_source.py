@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+import pytest
+from fakes import run_virtual
+
+from personaplex_cli.pcm import PACKET_BYTES, PACKET_SAMPLES, silence
+from personaplex_cli.pipeline.files import PIPE_BUFFER_BYTES, PIPE_GRACE_S, PipeSource
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the loop of these tests waits for no pipe")
+
+QUIET = silence(PACKET_SAMPLES)
+DEADLINE_S = 20.0
+
+
+def noise(n_bytes: int) -> bytes:
+    return random.Random(7).randbytes(n_bytes)
+
+
+@contextmanager
+def pipe() -> Iterator[tuple[BinaryIO, int]]:
+    """Reading and writing end. Whatever reads on gets its end of file when the test is over."""
+    reading, writing = os.pipe()
+    with open(reading, "rb", buffering=0) as reader:  # noqa: SIM117
+        try:
+            yield reader, writing
+        finally:
+            close(writing)
+            for thread in threading.enumerate():
+                if thread.name == "stdin":
+                    thread.join(DEADLINE_S)
+
+
+def close(descriptor: int) -> None:
+    try:
+        os.close(descriptor)
+    except OSError:
+        pass  # the test did
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+    os.close(descriptor)
+
+
+def started(reader: BinaryIO) -> PipeSource:
+    source = PipeSource(reader)
+    source.start(lambda error: pytest.fail(str(error)))
+    return source
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Lets the reading thread work without letting the clock go on."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0)
+
+
+async def after_reading_ahead(source: PipeSource, n_bytes: int) -> None:
+    await until(lambda: len(source._pcm) >= n_bytes or source._ended)
+
+
+def run(test: Callable[[BinaryIO, int], Awaitable[None]]) -> None:
+    async def main() -> None:
+        with pipe() as (reader, writing):
+            await test(reader, writing)
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("n_bytes", [0, 2, PACKET_BYTES, PACKET_BYTES + 2, 5 * PACKET_BYTES, 50_000])
+@pytest.mark.parametrize("odd", [0, 1])
+def test_every_byte_comes_through_and_a_torn_sample_does_not(n_bytes: int, odd: int) -> None:
+    data = noise(n_bytes)
+
+    async def test(reader: BinaryIO, writing: int) -> None:
+        writer = threading.Thread(target=write_all, args=(writing, data + b"!" * odd))
+        writer.start()
+        source = started(reader)
+        heard = b""
+        while not source.finished:
+            await until(source._ready)
+            block = await source.read()
+            assert len(block.pcm) == PACKET_BYTES
+            assert block.at_s == asyncio.get_running_loop().time()
+            heard += block.pcm
+        writer.join()
+        assert heard == data.ljust(len(heard), b"\0")
+        assert len(heard) - len(data) <= PACKET_BYTES
+        assert source.silence_inserted == 0
+        assert (await source.read()).pcm == QUIET and source.finished
+
+    run(test)
+
+
+def test_a_fast_writer_is_held_back() -> None:
+    """The pipe itself holds 64 kB on Linux, so much more than that is offered."""
+
+    async def test(reader: BinaryIO, writing: int) -> None:
+        os.set_blocking(writing, False)
+        source = started(reader)
+        largest = offered = 0
+        for _ in range(100):
+            try:
+                offered += os.write(writing, bytes(4096) * 16)
+            except BlockingIOError:
+                await after_reading_ahead(source, PIPE_BUFFER_BYTES)
+            largest = max(largest, len(source._pcm))
+        assert largest < 2 * PIPE_BUFFER_BYTES
+        taken = 0
+        for _ in range(20):
+            await after_reading_ahead(source, PACKET_BYTES)
+            taken += len((await source.read()).pcm)
+            assert len(source._pcm) < 2 * PIPE_BUFFER_BYTES
+        assert taken == 20 * PACKET_BYTES < offered
+        source.close()
+
+    run(test)
+
+
+def test_a_slow_writer_gets_silence_put_in_and_loses_nothing() -> None:
+    async def test(reader: BinaryIO, writing: int) -> None:
+        data = noise(3 * PACKET_BYTES)
+        source = started(reader)
+        began = asyncio.get_running_loop().time()
+        os.write(writing, data[: PACKET_BYTES + 100])
+        await after_reading_ahead(source, PACKET_BYTES)
+        assert (await source.read()).pcm == data[:PACKET_BYTES]
+        for count in (1, 2, 3):
+            assert (await source.read()).pcm == QUIET
+            assert source.silence_inserted == count and not source.finished
+        # At real-time pace, and as late as the pipe may be.
+        assert asyncio.get_running_loop().time() == pytest.approx(began + 4 * 0.02 + PIPE_GRACE_S, abs=1e-3)
+        os.write(writing, data[PACKET_BYTES + 100 :])
+        await after_reading_ahead(source, 2 * PACKET_BYTES)
+        assert (await source.read()).pcm == data[PACKET_BYTES : 2 * PACKET_BYTES]
+        assert (await source.read()).pcm == data[2 * PACKET_BYTES :]
+        assert source.silence_inserted == 3
+        source.close()
+
+    run(test)
+
+
+def test_what_comes_within_the_grace_is_waited_for() -> None:
+    async def test(reader: BinaryIO, writing: int) -> None:
+        source = started(reader)
+        reading = asyncio.create_task(source.read())
+        await asyncio.sleep(0.03)
+        assert not reading.done()
+        os.write(writing, noise(PACKET_BYTES))
+        assert (await reading).pcm == noise(PACKET_BYTES)
+        assert source.silence_inserted == 0
+        source.close()
+
+    run(test)
+
+
+def test_the_end_of_the_pipe_while_waiting_for_it() -> None:
+    async def test(reader: BinaryIO, writing: int) -> None:
+        source = started(reader)
+        reading = asyncio.create_task(source.read())
+        await asyncio.sleep(0.025)
+        os.close(writing)
+        assert (await reading).pcm == QUIET
+        assert source.finished and source.silence_inserted == 0
+
+    run(test)
+
+
+def test_closing_while_the_writer_is_silent_does_not_wait() -> None:
+    async def test(reader: BinaryIO, writing: int) -> None:
+        source = started(reader)
+        source.close()
+        source.close()
+        os.write(writing, bytes(10))  # the thread ends with what it reads next
+        await until(lambda: not any(thread.name == "stdin" for thread in threading.enumerate()))
+
+    run(test)
+
+
+def test_closing_frees_a_thread_that_waits_for_room() -> None:
+    async def test(reader: BinaryIO, writing: int) -> None:
+        source = started(reader)
+        os.write(writing, bytes(2 * PIPE_BUFFER_BYTES))
+        await after_reading_ahead(source, PIPE_BUFFER_BYTES)
+        source.close()
+        await until(lambda: not any(thread.name == "stdin" for thread in threading.enumerate()))
+
+    run(test)
+
+
+def test_a_pipe_that_was_closed_under_us_is_over() -> None:
+    async def test(reader: BinaryIO, writing: int) -> None:
+        reader.close()
+        source = started(reader)
+        await until(source._ready)
+        assert (await source.read()).pcm == QUIET
+        assert source.finished
+
+    run(test)
+
+
+def test_a_thread_that_outlives_the_loop_ends() -> None:
+    """A call that is dropped at once closes nothing."""
+    with pipe() as (reader, writing):
+
+        async def main() -> PipeSource:
+            return started(reader)
+
+        source = run_virtual(main())
+        os.write(writing, bytes(PACKET_BYTES))
+        deadline = time.monotonic() + DEADLINE_S
+        while any(thread.name == "stdin" for thread in threading.enumerate()):
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+            if source._closed:  # it has seen that nobody is left, and ends with what it reads next
+                close(writing)

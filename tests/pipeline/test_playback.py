@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import math
+import threading
+from array import array
+from collections.abc import Iterator
+
+import pytest
+
+from personaplex_cli.codec.stream import StreamEncoder
+from personaplex_cli.pcm import PACKET_SAMPLES, SILENCE_DBFS, duration_ms, level_dbfs, silence, to_pcm
+from personaplex_cli.pipeline import playback as station
+from personaplex_cli.pipeline.playback import Playback
+
+LIMIT_S = 10.0
+
+
+def tone(packet: int, amplitude: float = 10_000) -> bytes:
+    first = packet * PACKET_SAMPLES
+    return to_pcm(
+        array(
+            "h",
+            [
+                round(amplitude * math.sin(math.tau * 440 * i / 24_000))
+                for i in range(first, first + PACKET_SAMPLES)
+            ],
+        )
+    )
+
+
+def payloads(n_packets: int, amplitude: float = 10_000) -> list[bytes]:
+    """Header pages and a page for each packet of a tone."""
+    encoder = StreamEncoder(serial=42)
+    return [*encoder.headers(), *(encoder.page(tone(i, amplitude)) for i in range(n_packets))]
+
+
+class Ear:
+    """A sink. It can be told to block, or to fail."""
+
+    def __init__(self) -> None:
+        self.heard = bytearray()
+        self.calls = 0
+        self.threads: set[str] = set()
+        self.error: Exception | None = None
+        self.errors: list[Exception] = []
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
+        self.reached = threading.Event()
+
+    def write(self, pcm: bytes) -> None:
+        self.calls += 1
+        self.threads.add(threading.current_thread().name)
+        self.reached.set()
+        assert self.may_go_on.wait(LIMIT_S)
+        if self.error:
+            raise self.error
+        self.heard += pcm
+
+
+@pytest.fixture
+def ear() -> Iterator[Ear]:
+    ear = Ear()
+    yield ear
+    ear.may_go_on.set()
+
+
+def played(ear: Ear) -> Playback:
+    return Playback(ear.write, ear.errors.append)
+
+
+def test_payloads_are_decoded_in_a_thread_of_its_own_and_closing_drains(ear: Ear) -> None:
+    playback = played(ear)
+    for payload in payloads(50):
+        playback.feed(payload)
+    assert playback.close(LIMIT_S)
+    assert duration_ms(bytes(ear.heard)) == playback.received_ms == 1000
+    assert ear.threads == {"playback"}
+    assert ear.errors == []
+    assert level_dbfs(bytes(ear.heard[4800:])) == pytest.approx(level_dbfs(tone(0)), abs=1)
+
+
+def test_payloads_cut_anywhere_are_as_good(ear: Ear) -> None:
+    playback = played(ear)
+    stream = b"".join(payloads(10))
+    for at in range(0, len(stream), 13):
+        playback.feed(stream[at : at + 13])
+    assert playback.close(LIMIT_S)
+    assert playback.received_ms == 200
+    assert playback.decoder.holes == 0
+
+
+def test_one_large_payload_is_played_in_portions(ear: Ear) -> None:
+    playback = played(ear)
+    stream = b"".join(payloads(200))
+    assert len(stream) > 2 * station.DECODE_BYTES
+    playback.feed(stream)
+    assert playback.close(LIMIT_S)
+    assert playback.received_ms == 4000
+    assert ear.calls > 1
+
+
+def test_payloads_without_audio_write_nothing(ear: Ear) -> None:
+    playback = played(ear)
+    for payload in (*payloads(0), b"", b"no Ogg at all"):
+        playback.feed(payload)
+    assert playback.close(LIMIT_S)
+    assert ear.calls == 0 and playback.received_ms == 0
+
+
+def test_feeding_never_waits_for_a_sink_that_does(ear: Ear) -> None:
+    ear.may_go_on.clear()
+    playback = played(ear)
+    for payload in payloads(100):
+        playback.feed(payload)
+    assert ear.reached.wait(LIMIT_S)
+    assert not playback.close(0.01)
+    ear.may_go_on.set()
+    playback._thread.join(LIMIT_S)
+    assert duration_ms(bytes(ear.heard)) == 2000
+
+
+def test_a_failing_sink_is_reported_once_and_decoding_goes_on(ear: Ear) -> None:
+    playback = played(ear)
+    ear.error = BrokenPipeError("gone")
+    for payload in payloads(20):
+        playback.feed(payload)
+    assert playback.close(LIMIT_S)
+    assert ear.errors == [ear.error]
+    assert ear.calls == 1
+    assert playback.received_ms == 400
+
+
+def test_the_queue_is_bounded_and_the_oldest_goes(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(station, "QUEUE_PAYLOADS", 10)
+    ear.may_go_on.clear()
+    playback = played(ear)
+    *headers, first, second = payloads(2)
+    for payload in (*headers, first):
+        playback.feed(payload)
+    assert ear.reached.wait(LIMIT_S)  # the thread now holds `first`, and the queue is empty
+    encoder = StreamEncoder(serial=7)
+    late = [*encoder.headers(), *(encoder.page(silence(PACKET_SAMPLES)) for _ in range(8))]
+    for payload in (*[second] * 25, *late):
+        playback.feed(payload)
+    assert playback.payloads_dropped == 25
+    ear.may_go_on.set()
+    assert playback.close(LIMIT_S)
+    assert playback.decoder.streams == 2
+    assert duration_ms(bytes(ear.heard)) == 20 + 8 * 20
+
+
+def test_a_hole_left_by_dropped_payloads_is_concealed(ear: Ear) -> None:
+    playback = played(ear)
+    stream = payloads(20)
+    for payload in (*stream[:10], *stream[13:]):
+        playback.feed(payload)
+    assert playback.close(LIMIT_S)
+    assert playback.decoder.holes == 1
+    assert playback.received_ms == 400
+
+
+def test_the_level_is_the_loudest_since_it_was_last_taken(ear: Ear) -> None:
+    playback = played(ear)
+    assert playback.take_level_dbfs() == SILENCE_DBFS
+    encoder = StreamEncoder(serial=42)
+    pcm = [*(tone(i) for i in range(10)), *[silence(PACKET_SAMPLES)] * 10]
+    for payload in (*encoder.headers(), *map(encoder.page, pcm)):
+        playback.feed(payload)
+    assert playback.close(LIMIT_S)
+    assert playback.take_level_dbfs() == pytest.approx(level_dbfs(tone(0)), abs=1)
+    assert playback.take_level_dbfs() == SILENCE_DBFS
+
+
+def test_closing_with_a_full_queue_does_not_fail(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
+    ear.may_go_on.clear()
+    playback = played(ear)
+    for payload in payloads(1):
+        playback.feed(payload)
+    assert ear.reached.wait(LIMIT_S)
+    for _ in range(station.QUEUE_PAYLOADS + 5):
+        playback.feed(b"")
+    assert playback.payloads_dropped == 5
+    assert not playback.close(0.01)
+    ear.may_go_on.set()
+    playback._thread.join(LIMIT_S)
+    assert not playback._thread.is_alive()
