@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import soundfile
 from fakes import FakeSounddevice, fake_device
 
-from personaplex_cli import devices, ends
+from personaplex_cli import devices
 from personaplex_cli.ends import SpeakerSink, open_sink, open_source
 from personaplex_cli.errors import AudioError, ExitCode, PersonaplexError, UsageError
 from personaplex_cli.pcm import STEP_SAMPLES
@@ -127,7 +128,7 @@ def test_standard_streams_that_are_no_pipes(
 
 def test_the_speaker_plays_what_is_written(card: FakeSounddevice, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(ends.time, "sleep", waits.append)
+    monkeypatch.setattr(time, "sleep", waits.append)
     failures: list[PersonaplexError] = []
     sink = SpeakerSink(fake_device())
     sink.start(failures.append)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from array import array
 
 import pytest
@@ -53,7 +54,7 @@ def test_bytes_are_little_endian() -> None:
 
 def test_bytes_are_little_endian_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a machine of the other kind an array's own bytes have to be swapped, and its owner keeps it."""
-    monkeypatch.setattr(pcm.sys, "byteorder", "big")
+    monkeypatch.setattr(sys, "byteorder", "big")
     values = array("h", [0x0102, 0x0304])
     assert to_pcm(values) == b"\x01\x02\x03\x04"
     assert list(values) == [0x0102, 0x0304]

@@ -200,7 +200,7 @@ def _explain(error: Exception, endpoint: Endpoint) -> PersonaplexError:
         case InvalidProxy() | ProxyError() | ImportError():  # the last for SOCKS
             return ConnectError(
                 "The proxy in the environment cannot be used.",
-                "Check HTTPS_PROXY, ALL_PROXY and NO_PROXY; SOCKS is not supported.",
+                "Check HTTPS_PROXY and NO_PROXY; SOCKS is not supported.",
             )
         case InvalidMessage() | EOFError() | ConnectionResetError():
             return ConnectError(

@@ -254,3 +254,23 @@ def test_without_libsndfile_the_package_is_named(tmp_path: Path, monkeypatch: py
         files.FileSource(tmp_path / "a.wav")
     assert caught.value.exit_code == ExitCode.AUDIO
     assert caught.value.hint
+
+
+def test_another_call_goes_on_where_the_one_before_stopped(tmp_path: Path) -> None:
+    values = np.arange(4800, dtype=np.int16)
+    soundfile.write(tmp_path / "a.wav", values, SAMPLE_RATE)
+
+    async def main() -> bytes:
+        source = FileSource(tmp_path / "a.wav")
+        pcm = b""
+        for _ in range(2):
+            source.start(lambda error: None)
+            began = asyncio.get_running_loop().time()
+            for packet in range(1, 6):
+                pcm += (await source.read()).pcm
+                assert asyncio.get_running_loop().time() == pytest.approx(began + packet * 0.02)
+            await asyncio.sleep(60)
+        source.close()
+        return pcm
+
+    assert run_virtual(main()) == values.astype("<i2").tobytes()

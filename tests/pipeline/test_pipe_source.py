@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 import pytest
@@ -41,10 +41,8 @@ def pipe() -> Iterator[tuple[BinaryIO, int]]:
 
 
 def close(descriptor: int) -> None:
-    try:
+    with suppress(OSError):  # the test did
         os.close(descriptor)
-    except OSError:
-        pass  # the test did
 
 
 def write_all(descriptor: int, data: bytes) -> None:
@@ -226,3 +224,21 @@ def test_a_thread_that_outlives_the_loop_ends() -> None:
             time.sleep(0.001)
             if source._closed:  # it has seen that nobody is left, and ends with what it reads next
                 close(writing)
+
+
+def test_another_call_goes_on_where_the_one_before_stopped() -> None:
+    async def test(reader: BinaryIO, writing: int) -> None:
+        data = noise(4 * PACKET_BYTES)
+        os.write(writing, data)
+        source = started(reader)
+        heard = b""
+        for _ in range(2):
+            await after_reading_ahead(source, 2 * PACKET_BYTES)
+            heard += (await source.read()).pcm + (await source.read()).pcm
+            await asyncio.sleep(60)
+            source.start(lambda error: pytest.fail(str(error)))
+        assert heard == data
+        assert [thread.name for thread in threading.enumerate()].count("stdin") == 1
+        source.close()
+
+    run(test)

@@ -89,7 +89,10 @@ def test_messages_go_both_ways(tls: bool) -> None:
             assert await voice_socket.receive() == message
         await voice_socket.close()
 
-    run(test, echo, **({"ssl": server_tls()} if tls else {}))
+    if tls:
+        run(test, echo, ssl=server_tls())
+    else:
+        run(test, echo)
 
 
 def test_a_text_message_is_a_str() -> None:
@@ -150,7 +153,8 @@ def test_the_token_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "reason"), [(1000, ""), (1000, "bye"), (1001, ""), (1008, "policy"), (1011, "error"), (4321, "x")]
+    ("code", "reason"),
+    [(1000, ""), (1000, "bye"), (1001, ""), (1008, "policy"), (1011, "error"), (4321, "x")],
 )
 def test_the_server_s_close_code_and_reason(code: int, reason: str) -> None:
     async def handler(connection: ServerConnection) -> None:
@@ -245,9 +249,7 @@ class RawServer:
     def accept(self) -> None:
         connection, _ = self._listener.accept()
         connection.settimeout(LIMIT_S)
-        self.connection = (
-            self._tls.wrap_socket(connection, server_side=True) if self._tls else connection
-        )
+        self.connection = self._tls.wrap_socket(connection, server_side=True) if self._tls else connection
         request = b""
         while not request.endswith(b"\r\n\r\n"):
             request += self.connection.recv(65536)
@@ -381,6 +383,7 @@ def test_no_ping_is_ever_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(voice_socket: VoiceSocket, server: RawServer) -> None:
         loop = asyncio.get_running_loop()
         await voice_socket.send(b"one")
+        await asyncio.sleep(0.01)  # such a task would have begun
         real = loop.time
         monkeypatch.setattr(loop, "time", lambda: real() + 100)
         await asyncio.sleep(0.05)
