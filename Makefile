@@ -1,7 +1,6 @@
 # For GNU make 3.81 (the one macOS has) and newer.
 
 BIN := .venv/bin
-MEASURED := personaplex_cli/wire/*,personaplex_cli/codec/*,personaplex_cli/pipeline/*,personaplex_cli/call.py
 
 .PHONY: help setup dev demo test check format readme clean fixtures bench
 .NOTPARALLEL:
@@ -22,8 +21,7 @@ demo: setup ## Talk to the local stand-in with a spoken question (no key, no sou
 
 test: check ## Check, then run the tests with branch coverage
 	@sh scripts/setup.sh test
-	$(BIN)/python -m pytest --cov --cov-branch --cov-report=
-	$(BIN)/python -m coverage report --include='$(MEASURED)' --show-missing --fail-under=95
+	$(BIN)/python -m pytest -n 4 --dist loadscope --cov --cov-report=term-missing --cov-fail-under=95
 
 check: dev ## Lint, formatting, types
 	$(BIN)/ruff check .

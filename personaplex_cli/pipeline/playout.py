@@ -72,8 +72,9 @@ class Playout:
         return b"".join(parts)
 
     def _play(self, n_samples: int) -> bytes:
-        surplus = self.held_samples - self._keep_samples
-        if self.held_samples > self._limit_samples:
+        held = self.held_samples  # looked at once: it grows meanwhile
+        if held > self._limit_samples:
+            surplus = held - self._keep_samples
             self._take(surplus)
             self.dropped_samples += surplus
             self._begin_ramp()

@@ -254,6 +254,24 @@ def test_two_threads_lose_nothing() -> None:
     assert largest_step(heard) <= 1000 // SEAM + 1
 
 
+def test_audio_that_comes_while_the_limit_is_looked_at_drops_no_more_than_is_there() -> None:
+    """The pushing thread may come in between any two looks at what is held."""
+
+    class Interrupted(Playout):
+        @property
+        def held_samples(self) -> int:
+            held = self._pushed - self._taken
+            if self._pushed < 24_000:
+                self.push(constant(5000, 4800))
+            return held
+
+    playout = Interrupted(margin_ms=0, limit_ms=100)
+    for _ in range(100):
+        playout.pull(240)
+    assert playout._taken == playout._pushed >= 24_000
+    assert playout.dropped_samples < 24_000
+
+
 def test_two_threads_keep_the_count_when_the_limit_is_passed() -> None:
     playout = Playout(margin_ms=0, limit_ms=100)
 
