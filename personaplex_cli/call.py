@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 from personaplex_cli.ends import Sink, Source
@@ -38,6 +39,7 @@ from personaplex_cli.pcm import SILENCE_DBFS, level_dbfs
 from personaplex_cli.pipeline.encoder import Encoder
 from personaplex_cli.pipeline.playback import Playback
 from personaplex_cli.pipeline.websocket import SocketClosed
+from personaplex_cli.threads import in_thread
 from personaplex_cli.wire.messages import (
     Audio,
     ErrorMessage,
@@ -116,6 +118,7 @@ class Call:
         self._encoder = Encoder()
         self._transcript = TranscriptDecoder()
         self._session = Session(handshake_timeout_s=limits.handshake_s, secrets=secrets)
+        self._stream_begun = False
         self._live_at_s: float | None = None
         self._ended_at_s: float | None = None
         self._user_dbfs = SILENCE_DBFS
@@ -130,6 +133,7 @@ class Call:
         """
         self._loop = asyncio.get_running_loop()
         self._began_s = self._loop.time()
+        self._live = asyncio.Event()
         self._end: asyncio.Future[CloseStory] = self._loop.create_future()
         self._playback = Playback(self._sink.write, self._fail_from_thread)
         self._emit_state(CallState.CONNECTING)
@@ -139,7 +143,10 @@ class Call:
             story = await self._end
         finally:
             # On a thread of its own: a disk that hangs must not hold up the loop.
-            await asyncio.shield(asyncio.to_thread(self._playback.close, PLAYBACK_LIMIT_S))
+            closing = in_thread(partial(self._playback.close, PLAYBACK_LIMIT_S), name="close-playback")
+            complete = await asyncio.shield(closing)
+        if not complete:
+            self._emit(Notice(self._now_s(), "The output did not take all of the agent's voice in time."))
         if story.reason is EndReason.SERVER_CLOSED and story.error is None:
             self._emit(Notice(self._now_s(), SERVER_CLOSED_NOTICE))
         ended = self._ended(story)
@@ -159,6 +166,7 @@ class Call:
             await socket.send(self._session.pack_bos_marker())
         for header in self._encoder.headers():
             await socket.send(self._session.pack_audio(header, self._loop.time()))
+        self._stream_begun = True
         self._source.start(self._fail_from_thread)
         for text in self._opening.texts:
             await socket.send(self._session.pack_text(text))
@@ -246,13 +254,12 @@ class Call:
     async def _talk(self, socket: Socket) -> None:
         """Everything between the upgrade and the closed socket."""
         self._session.opened(self._loop.time())
-        self._live = asyncio.Event()
-        self._emit_state(CallState.WAITING)
         tasks = [asyncio.ensure_future(path) for path in (self._uplink(socket), self._watch())]
         downlink = asyncio.ensure_future(self._downlink(socket))
         for task in (*tasks, downlink):
             task.add_done_callback(self._path_ended)
         try:
+            self._emit_state(CallState.WAITING)
             await asyncio.wait({self._end})
             self._emit_state(CallState.CLOSING)
             for task in tasks:
@@ -272,7 +279,7 @@ class Call:
         self._emit_text(self._transcript.flush())
 
     async def _say_goodbye(self, socket: Socket) -> None:
-        if self._session.live:
+        if self._stream_begun:
             for message in self._session.pack_finish(self._encoder.last_page()):
                 await socket.send(message)
         await socket.close()
@@ -283,8 +290,10 @@ class Call:
         if isinstance(error, SocketClosed):
             story = self._session.explain_close(error.code, error.reason, self._loop.time())
             self._finish(self._blame_error_message(story))
-        elif error is not None:
+        elif isinstance(error, PersonaplexError):
             self._fail(error)
+        elif error is not None:
+            self._bug(error)
 
     def _blame_error_message(self, story: CloseStory) -> CloseStory:
         if self._server_error is None or self._loop.time() - self._server_error[0] > ERROR_LINGERS_S:
@@ -296,7 +305,7 @@ class Call:
         )
 
     def _fail(self, error: BaseException) -> None:
-        """Event loop only. What is not foreseen is raised by `run` after everything is closed."""
+        """An end, or the listener, failed. Event loop only."""
         match error:
             case AudioError():
                 self._finish(CloseStory(EndReason.AUDIO_FAILED, "", error))
@@ -307,8 +316,13 @@ class Call:
                 self._finish(CloseStory(EndReason.OUTPUT_FAILED, "", story))
             case PersonaplexError():
                 self._finish(CloseStory(EndReason.OUTPUT_FAILED, "", error))
-            case _ if not self._end.done():
-                self._end.set_exception(error)
+            case _:
+                self._bug(error)
+
+    def _bug(self, error: BaseException) -> None:
+        """What is not foreseen is raised by `run`, after everything is closed."""
+        if not self._end.done():
+            self._end.set_exception(error)
 
     def _fail_from_thread(self, error: Exception) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: so is the call
@@ -354,7 +368,7 @@ class Call:
         decoder, playback = self._playback.decoder, self._playback
         return Counters(
             packets_sent=self._encoder.packets,
-            packets_dropped=self._encoder.dropped,
+            packets_dropped=self._encoder.dropped + self._source.packets_dropped,
             silence_inserted=self._source.silence_inserted,
             messages_received=self._session.received,
             messages_skipped=self._session.skipped,

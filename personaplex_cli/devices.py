@@ -17,8 +17,10 @@ from personaplex_cli.pcm import SAMPLE_RATE
 from personaplex_cli.syslibs import install_hint
 from personaplex_cli.wire.text import safe_text
 
+START_LIMIT_S: Final = 3.0
+"""For PortAudio to start a stream: the call is live, and billed, while the microphone starts."""
+
 CLOSE_LIMIT_S: Final = 1.0
-"""For PortAudio to close a stream; with a sound server that hangs it would wait for ever."""
 
 _stuck: list[threading.Thread] = []
 
@@ -190,29 +192,48 @@ def open_stream(
 
 
 def start_stream(stream: Any, kind: Kind) -> None:
-    """Raises AudioError."""
+    """Raises AudioError, also when that takes longer than `START_LIMIT_S`."""
     sounddevice = load_sounddevice()
     try:
-        stream.start()
+        if not _done_within(START_LIMIT_S, stream.start):
+            raise AudioError(f"The {_ROLE[kind]} does not start: the sound system does not answer.")
     except sounddevice.PortAudioError as error:
         raise AudioError(f"The {_ROLE[kind]} does not start: {safe_text(str(error))}.") from None
 
 
 def close_stream(stream: Any) -> None:
-    """Closes a stream within `CLOSE_LIMIT_S`, or leaves it behind (see `stuck`)."""
+    """Plays what PortAudio holds, and closes the stream; or leaves it behind after `CLOSE_LIMIT_S`."""
 
     def close() -> None:
-        stream.abort(ignore_errors=True)
+        stream.stop(ignore_errors=True)
         stream.close(ignore_errors=True)
 
-    thread = threading.Thread(target=close, name="close-stream", daemon=True)
-    thread.start()
-    thread.join(CLOSE_LIMIT_S)
-    if thread.is_alive():
-        _stuck.append(thread)
+    _done_within(CLOSE_LIMIT_S, close)
 
 
 def stuck() -> bool:
-    """Whether a stream could not be closed. PortAudio's own clean-up at exit would hang then, so the process
+    """Whether PortAudio still hangs in something. Its own clean-up at exit would hang then, so the process
     has to end without it (`os._exit`)."""
     return any(thread.is_alive() for thread in _stuck)
+
+
+def _done_within(limit_s: float, action: Callable[[], None]) -> bool:
+    """Whether `action` ended in time; raises what it raised. With a sound server that hangs, PortAudio waits
+    for ever, so this happens on a daemon thread, which is left behind then."""
+    raised: list[Exception] = []
+
+    def work() -> None:
+        try:
+            action()
+        except Exception as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=work, name="portaudio", daemon=True)
+    thread.start()
+    thread.join(limit_s)
+    if thread.is_alive():
+        _stuck.append(thread)
+        return False
+    for error in raised:
+        raise error
+    return True

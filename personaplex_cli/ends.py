@@ -35,6 +35,10 @@ class Source(Protocol):
     def silence_inserted(self) -> int: ...
 
     @property
+    def packets_dropped(self) -> int:
+        """What was lost because nobody called `read`."""
+
+    @property
     def device_flags(self) -> int: ...
 
     def start(self, on_failure: Callable[[PersonaplexError], None]) -> None:
@@ -83,10 +87,12 @@ def open_source(file: str | None, device: str | None) -> Source:
         from personaplex_cli.pipeline.microphone import Microphone
 
         return Microphone(find_device(device, "input"))
-    from personaplex_cli.pipeline.files import FileSource, PipeSource
-
     if file == PIPE:
+        from personaplex_cli.pipeline.pipes import PipeSource
+
         return PipeSource(_standard_input())
+    from personaplex_cli.pipeline.files import FileSource
+
     return FileSource(_path(file))
 
 
@@ -99,12 +105,12 @@ def open_sink(file: str | None, device: str | None) -> Sink:
         from personaplex_cli.devices import find_device
 
         return SpeakerSink(find_device(device, "output"))
-    from personaplex_cli.pipeline.files import FileSink, NullSink, PipeSink
+    if file in (NOTHING, PIPE):
+        from personaplex_cli.pipeline.pipes import NullSink, PipeSink
 
-    if file == NOTHING:
-        return NullSink()
-    if file == PIPE:
-        return PipeSink(_standard_output())
+        return NullSink() if file == NOTHING else PipeSink(_standard_output())
+    from personaplex_cli.pipeline.files import FileSink
+
     return FileSink(_path(file))
 
 
@@ -123,12 +129,14 @@ class SpeakerSink:
         from personaplex_cli.pipeline.playout import Playout
         from personaplex_cli.pipeline.speaker import Speaker
 
+        self._new_playout = Playout
         self._playout = Playout()
         self._speaker = Speaker(device, lambda n_samples: self._playout.pull(n_samples))
+        self._closed = False
 
     def start(self, on_failure: Callable[[PersonaplexError], None]) -> None:
         """An empty buffer for each call, with its margin and its counters. Raises AudioError."""
-        self._playout = type(self._playout)()
+        self._playout = self._new_playout()
         self._speaker.start(on_failure)
 
     def write(self, pcm: bytes) -> None:
@@ -137,8 +145,10 @@ class SpeakerSink:
 
     def close(self) -> None:
         """Blocks until what is held has been heard: at most the playout buffer's limit."""
-        time.sleep(self._playout.held_samples / SAMPLE_RATE)
-        self._speaker.close()
+        if not self._closed:
+            self._closed = True
+            time.sleep(self._playout.held_samples / SAMPLE_RATE)
+            self._speaker.close()
 
     @property
     def underruns(self) -> int:

@@ -47,7 +47,8 @@ class Counters:
     packets_sent: int = 0
     """Opus packets of ours that went into pages and out."""
     packets_dropped: int = 0
-    """Blocks of ours dropped, before encoding, because they were older than 200 ms when they could go."""
+    """What was dropped of the user's audio, before encoding and in units of a packet, because it was older
+    than 200 ms when it could go."""
     silence_inserted: int = 0
     """Packets of silence sent because the source had nothing in time (a stalled microphone, a slow pipe)."""
     messages_received: int = 0

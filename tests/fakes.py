@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -12,23 +13,40 @@ from personaplex_cli.devices import Device
 from personaplex_cli.errors import PersonaplexError
 from personaplex_cli.events import Written
 from personaplex_cli.pcm import PACKET_SAMPLES, Block, silence
+from personaplex_cli.pipeline.playback import Playback
 from personaplex_cli.pipeline.websocket import SocketClosed
 
 T = TypeVar("T")
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """Does not wait for timers: it moves the clock to them. Other threads get a moment to work."""
+    """Does not wait for timers: it moves the clock to them.
+
+    Not while playback works on what it was given: it would be late by this clock for no other reason than
+    that its thread is a real one. (So a sink that never returns stops the clock.)
+    """
 
     now_s = 1000.0
 
     def select(self, timeout: float | None = None) -> Any:
         if not timeout:
             return super().select(5.0 if timeout is None else 0)
-        ready = super().select(0.0002)
+        while _playback_works():
+            time.sleep(0.0001)
+        ready = super().select(0)
         if not ready:
             self.now_s += timeout
         return ready
+
+
+def _playback_works() -> bool:
+    """Whether a playback thread does anything but wait for its queue. Who puts something into a queue takes
+    the waiting thread off the list at once, so there is no moment in between."""
+    for thread in threading.enumerate():
+        playback = getattr(getattr(thread, "_target", None), "__self__", None)
+        if isinstance(playback, Playback) and not playback._payloads.not_empty._waiters:  # type: ignore[attr-defined]
+            return True
+    return False
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
@@ -58,6 +76,7 @@ class FakeSource:
         self.started = False
         self.closed = False
         self.silence_inserted = 0
+        self.packets_dropped = 0
         self.device_flags = 0
         self.fail: Callable[[PersonaplexError], None] = lambda error: None
 
@@ -162,16 +181,19 @@ class FakeStream:
         self.calls: list[str] = []
         self.active = False
         self.start_error: Exception | None = None
+        self.start_waits_for: threading.Event | None = None
         self.close_waits_for: threading.Event | None = None
 
     def start(self) -> None:
         self.calls.append("start")
+        if self.start_waits_for:
+            self.start_waits_for.wait()
         if self.start_error:
             raise self.start_error
         self.active = True
 
-    def abort(self, ignore_errors: bool) -> None:
-        self.calls.append("abort")
+    def stop(self, ignore_errors: bool) -> None:
+        self.calls.append("stop")
         self.active = False
 
     def close(self, ignore_errors: bool) -> None:

@@ -28,14 +28,15 @@ class Heard:
 
     path: str
     subprotocols: str
-    messages: list[bytes | str] = field(default_factory=list)
-    pages: list[Page] = field(default_factory=list)
+    # (No repr, which would take seconds: `asyncio.run` has the main task's made, result included.)
+    messages: list[bytes | str] = field(default_factory=list, repr=False)
+    pages: list[Page] = field(default_factory=list, repr=False)
     """Each from a message of its own."""
     n_before_handshake: int = 0
     """Of the messages."""
     close_code: int | None = None
     """Once the client has left; 1006 when it said no word."""
-    samples: list[Samples] = field(default_factory=list)
+    samples: list[Samples] = field(default_factory=list, repr=False)
     n_steps: int = 0
     """Sent."""
 

@@ -80,12 +80,12 @@ def packet_ms(packet: bytes) -> float:
     """How long an Opus packet lasts, by its first bytes (RFC 6716 section 3.1)."""
     config, code = packet[0] >> 3, packet[0] & 3
     if config < 12:
-        frame_ms: float = (10, 20, 40, 60)[config & 3]
+        part_ms: float = (10, 20, 40, 60)[config & 3]
     elif config < 16:
-        frame_ms = (10, 20)[config & 1]
+        part_ms = (10, 20)[config & 1]
     else:
-        frame_ms = (2.5, 5, 10, 20)[config & 3]
-    return frame_ms * (1, 2, 2, packet[1] & 0x3F if len(packet) > 1 else 0)[code]
+        part_ms = (2.5, 5, 10, 20)[config & 3]
+    return part_ms * (1, 2, 2, packet[1] & 0x3F if len(packet) > 1 else 0)[code]
 
 
 def likeness(speech: Samples, recording: Samples) -> tuple[float, float]:

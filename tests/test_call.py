@@ -43,6 +43,8 @@ LOUD = b"".join(
     for i in range(PACKET_SAMPLES)
 )
 HANDSHAKE = b"\x00"
+LATE_S = 2.2
+"""After this a close is no longer taken as a complaint about our audio."""
 
 Script = Callable[["Rig"], Coroutine[Any, Any, None]]
 
@@ -66,6 +68,7 @@ class Rig:
         self.listener_error: OSError | None = None
         self.connect_error: Exception | None = None
         self.connect_hangs = False
+        self.connected = self.connect_cancelled = False
         self.call = Call(
             self._connect,
             self.source,
@@ -77,11 +80,16 @@ class Rig:
         )
 
     async def _connect(self) -> FakeSocket:
-        if self.connect_hangs:
-            await asyncio.Event().wait()
-        await asyncio.sleep(0.1)
+        try:
+            if self.connect_hangs:
+                await asyncio.Event().wait()
+            await asyncio.sleep(0.1)
+        except asyncio.CancelledError:
+            self.connect_cancelled = True
+            raise
         if self.connect_error:
             raise self.connect_error
+        self.connected = True
         return self.socket
 
     def _listen(self, event: Event) -> None:
@@ -330,19 +338,29 @@ def test_hanging_up_while_connecting_gives_the_connection_up() -> None:
 
     ended = rig.run(script)
     assert (ended.reason, ended.error) == (EndReason.HUNG_UP, None)
+    assert rig.connect_cancelled
     assert ended.lasted_s == pytest.approx(1.0, abs=0.1)
 
 
 def test_a_connection_made_in_the_moment_of_hanging_up_is_dropped() -> None:
+    """The connection is made, and before the call hears of it, the user hangs up."""
     rig = Rig()
 
-    async def script(rig: Rig) -> None:
-        await asyncio.sleep(0.1)
-        rig.call.hang_up()
+    class Connecting(Rig):
+        async def _connect(self) -> FakeSocket:
+            socket = await super()._connect()
+            self.call.hang_up()
+            return socket
 
-    ended = rig.run(script)
-    assert ended.reason is EndReason.HUNG_UP
-    assert rig.socket.aborted or not rig.socket.sent
+    rig = Connecting()
+
+    async def nothing(rig: Rig) -> None: ...
+
+    ended = rig.run(nothing)
+    assert (ended.reason, ended.error) == (EndReason.HUNG_UP, None)
+    assert rig.connected
+    assert rig.socket.aborted and not rig.socket.sent
+    assert CallState.WAITING not in rig.states
 
 
 def test_hanging_up_before_the_handshake_sends_no_audio() -> None:
@@ -387,11 +405,11 @@ def test_a_server_that_falls_silent_is_dead_after_ten_seconds() -> None:
 @pytest.mark.parametrize(
     ("code", "at_s", "reason", "exit_code"),
     [
-        (1000, 5.0, EndReason.SERVER_CLOSED, None),
+        (1000, LATE_S, EndReason.SERVER_CLOSED, None),
         (1000, 0.5, EndReason.SERVER_CLOSED, ExitCode.SERVER),
-        (1006, 5.0, EndReason.CONNECTION_LOST, ExitCode.CONNECTION),
-        (1011, 5.0, EndReason.SERVER_CLOSED, ExitCode.SERVER),
-        (4401, 5.0, EndReason.SERVER_CLOSED, ExitCode.CREDENTIALS),
+        (1006, LATE_S, EndReason.CONNECTION_LOST, ExitCode.CONNECTION),
+        (1011, LATE_S, EndReason.SERVER_CLOSED, ExitCode.SERVER),
+        (4401, LATE_S, EndReason.SERVER_CLOSED, ExitCode.CREDENTIALS),
     ],
 )
 def test_the_servers_close_is_explained(
@@ -412,16 +430,17 @@ def test_an_error_message_is_shown_and_blamed_for_the_close_after_it() -> None:
         rig.socket.say(b"\x05out of memory for topsecret-token")
         rig.socket.hang_up(1000)
 
-    ended = rig.run(go_live_and(say, at_s=5))
+    ended = rig.run(go_live_and(say, at_s=LATE_S))
     assert [event.text for event in rig.of(ServerSaidError)] == ["out of memory for [hidden]"]
     assert ended.reason is EndReason.SERVER_ERROR
     assert isinstance(ended.error, ServerError) and "out of memory" in str(ended.error)
 
 
 def test_an_error_message_ends_nothing_by_itself() -> None:
-    rig = Rig(limits=Limits(max_duration_s=9))
+    rig = Rig(limits=Limits(max_duration_s=3))
     ended = rig.run(go_live_and(lambda rig: rig.socket.say(b"\x05hiccup")))
     assert (ended.reason, ended.error) == (EndReason.MAX_DURATION, None)
+    assert [event.text for event in rig.of(ServerSaidError)] == ["hiccup"]
 
 
 @pytest.mark.parametrize(
@@ -585,6 +604,7 @@ def test_cancelling_while_connecting_gives_the_connection_up() -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        assert rig.connect_cancelled  # not by the end of the loop
 
     run_virtual(main())
 

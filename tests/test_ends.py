@@ -15,8 +15,9 @@ from personaplex_cli import devices
 from personaplex_cli.ends import SpeakerSink, open_sink, open_source
 from personaplex_cli.errors import AudioError, ExitCode, PersonaplexError, UsageError
 from personaplex_cli.pcm import STEP_SAMPLES
-from personaplex_cli.pipeline.files import FileSink, FileSource, NullSink, PipeSink, PipeSource
+from personaplex_cli.pipeline.files import FileSink, FileSource
 from personaplex_cli.pipeline.microphone import Microphone
+from personaplex_cli.pipeline.pipes import NullSink, PipeSink, PipeSource
 
 
 @pytest.fixture
@@ -141,7 +142,7 @@ def test_the_speaker_plays_what_is_written(card: FakeSounddevice, monkeypatch: p
     card.stream.play(240)
     assert sink.dropped_ms == 800 + 80 - 40 - 120
     sink.close()
-    assert card.stream.calls == ["start", "abort", "close"]
+    assert card.stream.calls == ["start", "stop", "close"]
     assert waits == [pytest.approx(0.11)]  # what was still held has been heard
     assert failures == []
 

@@ -28,20 +28,14 @@ def test_the_first_deadline_is_one_packet_after_the_start() -> None:
     run_virtual(main())
 
 
-def test_no_drift_over_ten_thousand_steps_with_a_slow_user() -> None:
+def test_no_drift_over_two_thousand_steps_with_a_slow_user() -> None:
     """Whoever waits works for up to 19 ms after each deadline, and is woken up a little late each time."""
     rng = random.Random(1)
 
     async def main() -> None:
         clock: Any = asyncio.get_running_loop().selector  # type: ignore[attr-defined]
-
-        def pass_by(timeout: float | None = None) -> list[object]:
-            clock.now_s += timeout or 0
-            return []
-
-        clock.select = pass_by  # there are no threads and sockets here to give a moment to
         pacer, began = await started()
-        for step in range(1, 10_001):
+        for step in range(1, 2001):
             due = await pacer.wait()
             assert due == pytest.approx(began + step * PACKET_S, abs=1e-6)
             assert now() - due < 1e-6

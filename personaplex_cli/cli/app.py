@@ -68,6 +68,7 @@ def personaplex(
 
 def main() -> None:
     """Run the command of `sys.argv` and exit. Of all PersonaplexErrors, this is where they end."""
+    _occupy_standard_descriptors()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a device's name may not exist in the terminal's encoding
@@ -75,6 +76,15 @@ def main() -> None:
     if stuck():  # then the usual way out would wait for ever
         os._exit(code)
     sys.exit(code)
+
+
+def _occupy_standard_descriptors() -> None:
+    """Where one was closed, a socket or file of ours would get its number, and what C libraries print."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
 
 
 def run(arguments: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""Signals during a call: the first ends it in order, the second at once."""
+"""Signals during a conversation: the first ends it in order, a second Ctrl-C at once."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ _REASONS: Final = {
 }
 
 
-async def until_interrupted() -> None:
-    """Returns with the first signal."""
-    interrupted = asyncio.Event()
-    with Interrupts(None, lambda reason: interrupted.set()):
-        await interrupted.wait()
-
-
 class Interrupts:
-    """While the block runs: SIGINT, SIGTERM and SIGHUP call `hang_up`; a second one cancels `task`.
+    """While the block runs, signals call `hang_up`; where there is nothing to hang up, and with a second
+    SIGINT, they cancel the task that entered the block.
 
-    Event loop's thread, which must be the main thread.
+    A second SIGHUP or SIGTERM changes nothing: a terminal that closes can send several. What the process was
+    told to ignore (nohup) stays ignored. Event loop's thread, which must be the main thread.
     """
 
-    def __init__(self, task: asyncio.Task[Any] | None, hang_up: Callable[[EndReason], None]) -> None:
-        self._task = task
-        self._hang_up = hang_up
-        self._asked = False
+    def __init__(self) -> None:
+        self.hang_up: Callable[[EndReason], None] | None = None
+        self.asked = False
+        """A signal has come."""
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Interrupts:
         self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
         for name, reason in _REASONS.items():
             number = getattr(signal, name)
-            self._before[number] = signal.signal(number, self._handler(reason))
+            before = signal.getsignal(number)
+            if before not in (signal.SIG_IGN, None):  # None: set by other than Python, not ours to replace
+                self._before[number] = before
+                signal.signal(number, self._handler(reason))
+        return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
@@ -59,7 +59,17 @@ class Interrupts:
         return handle
 
     def _interrupt(self, reason: EndReason) -> None:
-        if self._asked and self._task is not None:
+        again = self.asked and reason is EndReason.HUNG_UP
+        self.asked = True
+        if self.hang_up is not None and not again:
+            self.hang_up(reason)
+        elif self._task is not None:
             self._task.cancel()
-        self._asked = True
-        self._hang_up(reason)
+
+
+async def until_interrupted() -> None:
+    """Returns with the first signal."""
+    interrupted = asyncio.Event()
+    with Interrupts() as interrupts:
+        interrupts.hang_up = lambda reason: interrupted.set()
+        await interrupted.wait()

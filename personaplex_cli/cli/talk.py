@@ -178,6 +178,9 @@ def talk(
     """
     from personaplex_cli.cli.conversation import converse
 
+    if local:  # what the environment says is for other servers
+        server = None if _from_environment(context, "server") else server
+        token = None if _from_environment(context, "token") else token
     converse(
         TalkOptions(
             voice=voice,
@@ -206,3 +209,8 @@ def talk(
             debug=context.ensure_object(GlobalOptions).debug,
         )
     )
+
+
+def _from_environment(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "ENVIRONMENT"

@@ -12,7 +12,8 @@ import ctypes
 import ctypes.util
 import os
 import sys
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ctypes import POINTER, c_char_p, c_int, c_int32, c_long, c_void_p
 from dataclasses import dataclass
@@ -69,6 +70,12 @@ def load() -> Libraries:
         structures.ogg_stream_state,
         structures.ogg_sync_state,
     )
+
+
+def free_with(owner: object, free: Callable[..., object], state: object) -> None:
+    """Call `free(state)` when `owner` is gone. Not when the interpreter ends: a daemon thread may still be
+    at work on it then."""
+    weakref.finalize(owner, free, state).atexit = False
 
 
 def _missing(library: Literal["ogg", "opus"]) -> MissingLibraryError:
@@ -150,7 +157,6 @@ def _declare_opus(opus: ctypes.CDLL) -> ctypes.CDLL:
         ("opus_decoder_create", c_void_p, [c_int32, c_int, POINTER(c_int)]),
         ("opus_decoder_destroy", None, [c_void_p]),
         ("opus_decode", c_int, [c_void_p, c_char_p, c_int32, c_char_p, c_int, c_int]),
-        ("opus_packet_get_nb_samples", c_int, [c_char_p, c_int32, c_int32]),
     ):
         function = getattr(opus, name)
         function.restype, function.argtypes = result, arguments

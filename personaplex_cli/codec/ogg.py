@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import struct
-import weakref
 from ctypes import POINTER, byref, c_char_p, c_ubyte, cast, memmove, string_at
 from dataclasses import dataclass, field
 from typing import Final
 
-from personaplex_cli.codec.library import load
+from personaplex_cli.codec.library import free_with, load
 
 _PAGE_HEADER: Final = struct.Struct("<5xB8xiI")
 """Flags, serial number and page sequence number (RFC 3533 section 6)."""
@@ -46,7 +45,7 @@ class PageWriter:
         self._ogg = self._libraries.ogg
         self._stream = self._libraries.ogg_stream_state()
         self._ogg.ogg_stream_init(byref(self._stream), serial)
-        weakref.finalize(self, self._ogg.ogg_stream_clear, byref(self._stream))
+        free_with(self, self._ogg.ogg_stream_clear, byref(self._stream))
         self._packet = self._libraries.ogg_packet()
         self._page = self._libraries.ogg_page()
         self._packets = 0
@@ -89,9 +88,9 @@ class PacketReader:
         self._sync_ref, self._stream_ref = byref(sync), byref(stream)
         self._page_ref, self._packet_ref = byref(self._page), byref(self._packet)
         self._ogg.ogg_sync_init(self._sync_ref)
-        weakref.finalize(self, self._ogg.ogg_sync_clear, self._sync_ref)
+        free_with(self, self._ogg.ogg_sync_clear, self._sync_ref)
         self._ogg.ogg_stream_init(self._stream_ref, 0)
-        weakref.finalize(self, self._ogg.ogg_stream_clear, self._stream_ref)
+        free_with(self, self._ogg.ogg_stream_clear, self._stream_ref)
         self._serial: int | None = None
         self._next_page = 0
         self._packets_per_page = 1

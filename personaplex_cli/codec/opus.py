@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import weakref
 from ctypes import byref, c_int, c_int32, create_string_buffer, string_at
 from typing import Final
 
-from personaplex_cli.codec.library import load
+from personaplex_cli.codec.library import free_with, load
 from personaplex_cli.pcm import SAMPLE_BYTES, SAMPLE_RATE
 
 _APPLICATION_VOIP: Final = 2048
@@ -30,7 +29,7 @@ class OpusEncoder:
         self._state = self._opus.opus_encoder_create(SAMPLE_RATE, 1, _APPLICATION_VOIP, byref(error))
         if error.value != 0:
             raise MemoryError("opus_encoder_create")
-        weakref.finalize(self, self._opus.opus_encoder_destroy, self._state)
+        free_with(self, self._opus.opus_encoder_destroy, self._state)
         self._packet = create_string_buffer(_MAX_PACKET_BYTES)
 
     @property
@@ -60,7 +59,7 @@ class OpusDecoder:
         self._state = self._opus.opus_decoder_create(SAMPLE_RATE, 1, byref(error))
         if error.value != 0:
             raise MemoryError("opus_decoder_create")
-        weakref.finalize(self, self._opus.opus_decoder_destroy, self._state)
+        free_with(self, self._opus.opus_decoder_destroy, self._state)
         self._pcm = create_string_buffer(_MAX_PACKET_SAMPLES * SAMPLE_BYTES)
 
     def decode(self, packet: bytes) -> bytes | None:

@@ -1,38 +1,37 @@
-"""Files and pipes in place of microphone and speaker.
-
-Sources give one 20 ms block for each deadline of a `Pacer`, and silence for ever after their end: the
-server only speaks while it hears us. Unlike a microphone, a file waits when the network stalls, so that
-nothing of it is lost.
-"""
+"""Files in place of microphone and speaker."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from personaplex_cli.errors import MissingLibraryError, PersonaplexError, UsageError
 from personaplex_cli.events import Written
-from personaplex_cli.pacing import PACKET_S, Pacer
-from personaplex_cli.pcm import PACKET_BYTES, PACKET_SAMPLES, SAMPLE_BYTES, SAMPLE_RATE, Block, silence
+from personaplex_cli.pacing import Pacer
+from personaplex_cli.pcm import PACKET_BYTES, SAMPLE_BYTES, SAMPLE_RATE, Block
 from personaplex_cli.syslibs import install_hint
 
 if TYPE_CHECKING:
     import numpy as np
 
-PIPE_BUFFER_BYTES: Final = 10 * PACKET_BYTES
-"""What is read ahead from a pipe: 200 ms. A faster writer has to wait, and loses nothing."""
-
-PIPE_GRACE_S: Final = 2 * PACKET_S
-"""How late a pipe may be before silence is sent in its place."""
+CLOSE_LIMIT_S: Final = 1.0
+"""For a write that is under way to end."""
 
 
 class FileSource:
-    """An audio file: anything libsndfile reads, any rate, any number of channels (mixed to one)."""
+    """An audio file: anything libsndfile reads, any rate, any number of channels (mixed to one).
+
+    One block for each deadline of a `Pacer`, and silence for ever after its end: the server only speaks while
+    it hears us. Unlike a microphone, a file waits when the network stalls, so that nothing of it is lost.
+    """
+
+    packets_dropped = device_flags = 0  # it waits for its reader, and uses no device
 
     def __init__(self, path: Path) -> None:
         """Raises UsageError when the file is missing, unreadable, empty or not audio."""
@@ -44,7 +43,6 @@ class FileSource:
         self._read_all = False
         self.finished = False
         self.silence_inserted = 0
-        self.device_flags = 0
 
     def start(self, on_failure: Callable[[PersonaplexError], None]) -> None:
         """The file begins now, or goes on. `on_failure` is never called: a file that breaks off is over."""
@@ -78,81 +76,6 @@ class FileSource:
         self._pcm += _to_int16(mono)
 
 
-class PipeSource:
-    """Raw s16le, 24 kHz, mono from a pipe, read ahead by a thread of its own."""
-
-    def __init__(self, pipe: BinaryIO) -> None:
-        self._pipe = pipe
-        self._pcm = bytearray()
-        self._changed = threading.Condition()
-        self._ended = False
-        self._closed = False
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._arrived = asyncio.Event()
-        self._pacer = Pacer()
-        self.finished = False
-        self.silence_inserted = 0
-        self.device_flags = 0
-
-    def start(self, on_failure: Callable[[PersonaplexError], None]) -> None:
-        """Begins to read, or goes on. `on_failure` is never called: a pipe that breaks is over."""
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-            threading.Thread(target=self._read_ahead, name="stdin", daemon=True).start()
-        self._pacer.start()
-
-    async def read(self) -> Block:
-        at_s = await self._pacer.wait()
-        if not self._ready():
-            self._arrived.clear()
-            try:
-                async with asyncio.timeout_at(at_s + PIPE_GRACE_S):
-                    await self._arrived.wait()
-            except TimeoutError:
-                self.silence_inserted += 1
-                return Block(silence(PACKET_SAMPLES), at_s)
-        with self._changed:
-            pcm = bytes(self._pcm[:PACKET_BYTES])
-            del self._pcm[:PACKET_BYTES]
-            self.finished = self._ended and len(self._pcm) < SAMPLE_BYTES
-            self._changed.notify()
-        if len(pcm) % SAMPLE_BYTES:  # a torn last sample
-            pcm = pcm[:-1]
-        return Block(pcm.ljust(PACKET_BYTES, b"\0"), asyncio.get_running_loop().time())
-
-    def close(self) -> None:
-        """The thread ends with its next read; it is a daemon, so a silent pipe cannot hold up the exit."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-
-    def _ready(self) -> bool:
-        with self._changed:
-            return self._ended or len(self._pcm) >= PACKET_BYTES
-
-    def _read_ahead(self) -> None:
-        while not self._ended:
-            try:
-                data = os.read(self._pipe.fileno(), PIPE_BUFFER_BYTES)
-            except (OSError, ValueError):  # closed under us
-                data = b""
-            with self._changed:
-                self._pcm += data
-                self._ended = not data
-                if self._ended or len(self._pcm) >= PACKET_BYTES:
-                    self._wake()
-                self._changed.wait_for(lambda: self._closed or len(self._pcm) < PIPE_BUFFER_BYTES)
-                if self._closed:
-                    return
-
-    def _wake(self) -> None:
-        assert self._loop is not None
-        try:
-            self._loop.call_soon_threadsafe(self._arrived.set)
-        except RuntimeError:  # the call is over and the loop closed
-            self._closed = True
-
-
 class FileSink:
     """The agent's side into an audio file, as it was received: no playout, nothing dropped.
 
@@ -167,6 +90,7 @@ class FileSink:
         self.path = path
         self._part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
         self._file = _open_to_write(path, self._part)
+        self._writing = threading.Lock()  # libsndfile must not be closed under a write that hangs
         self._seconds = 0.0
 
     def start(self, on_failure: Callable[[PersonaplexError], None]) -> None:
@@ -175,66 +99,40 @@ class FileSink:
     def write(self, pcm: bytes) -> None:
         """Playback thread. Raises UsageError when the disk is full."""
         try:
-            self._file.buffer_write(pcm, dtype="int16")
+            with self._writing:
+                if self._file.closed:
+                    return
+                self._file.buffer_write(pcm, dtype="int16")
         except (OSError, RuntimeError, AssertionError) as error:  # the last is soundfile's for "not all"
             raise UsageError(f"Writing {self.path} failed: {error}", "Is the disk full?") from None
         self._seconds += len(pcm) / (SAMPLE_RATE * SAMPLE_BYTES)
 
     def close(self) -> None:
-        """Completes the file; removes it when nothing was received. Raises UsageError."""
-        if self._file.closed:
-            return
-        try:
-            self._file.close()
-            if self._seconds:
-                self._part.replace(self.path)
-            else:
-                self._part.unlink(missing_ok=True)
-        except (OSError, RuntimeError) as error:
-            raise UsageError(f"{self.path} could not be completed: {error}") from None
+        """Completes the file, or removes it when nothing was received. May be called again.
+
+        Raises UsageError."""
+        if not self._writing.acquire(timeout=CLOSE_LIMIT_S):
+            raise self._incomplete("the disk does not answer")
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._writing.release)
+            if self._file.closed:
+                return
+            try:
+                self._file.close()
+                if self._seconds:
+                    self._part.replace(self.path)
+                else:
+                    self._part.unlink(missing_ok=True)
+            except (OSError, RuntimeError) as error:
+                raise self._incomplete(str(error)) from None
+
+    def _incomplete(self, why: str) -> UsageError:
+        hint = f"What there is of it lies in {self._part}."
+        return UsageError(f"{self.path} could not be completed: {why}.", hint)
 
     @property
     def written(self) -> Written | None:
         return Written(str(self.path), self._seconds) if self._seconds else None
-
-
-class PipeSink:
-    """Raw s16le, 24 kHz, mono to a pipe, as it was received."""
-
-    written: Written | None = None
-    underruns = dropped_ms = device_flags = 0
-
-    def __init__(self, pipe: BinaryIO) -> None:
-        self._pipe = pipe
-
-    def start(self, on_failure: Callable[[PersonaplexError], None]) -> None:
-        """Nothing to start; failures are raised by `write`."""
-
-    def write(self, pcm: bytes) -> None:
-        """Playback thread. Raises BrokenPipeError when nobody reads any more."""
-        try:
-            self._pipe.write(pcm)
-            self._pipe.flush()
-        except OSError:
-            # The interpreter writes what is left when it exits, and would complain.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self._pipe.fileno())
-            raise
-
-    def close(self) -> None:
-        """The pipe belongs to the process."""
-
-
-class NullSink:
-    """Hears nothing."""
-
-    written: Written | None = None
-    underruns = dropped_ms = device_flags = 0
-
-    def start(self, on_failure: Callable[[PersonaplexError], None]) -> None: ...
-
-    def write(self, pcm: bytes) -> None: ...
-
-    def close(self) -> None: ...
 
 
 def _open_to_read(path: Path) -> Any:

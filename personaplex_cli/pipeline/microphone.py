@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
@@ -11,9 +12,7 @@ from personaplex_cli.devices import Device, close_stream, open_stream, start_str
 from personaplex_cli.errors import AudioError, PersonaplexError
 from personaplex_cli.pacing import PACKET_S
 from personaplex_cli.pcm import (
-    PACKET_BYTES,
     PACKET_SAMPLES,
-    SAMPLE_BYTES,
     SAMPLE_RATE,
     Block,
     silence,
@@ -22,8 +21,11 @@ from personaplex_cli.pcm import (
 BLOCK_SAMPLES: Final = SAMPLE_RATE * 10 // 1000
 """10 ms: half a packet, so that a packet waits for at most one more block."""
 
+BLOCKS_PER_PACKET: Final = PACKET_SAMPLES // BLOCK_SAMPLES
+
 BUFFER_BLOCKS: Final = 100
-"""One second; the encoder drops by age long before. The oldest goes when it is full."""
+"""One second. While the network stalls nobody reads, and the oldest goes when it is full, counted; of the
+rest the encoder drops what is too old."""
 
 GRACE_S: Final = 2 * PACKET_S
 """How late the device may be before silence is sent in its place: the server must not wait for audio."""
@@ -45,6 +47,7 @@ class Microphone:
         self.finished = False
         self.silence_inserted = 0
         self.device_flags = 0
+        self._overrun_blocks = 0
         self._stream = open_stream(
             "input",
             device,
@@ -80,27 +83,33 @@ class Microphone:
         self._due_s = loop.time() + PACKET_S
         return block
 
+    @property
+    def packets_dropped(self) -> int:
+        """What the bounded buffer lost while nobody read it, as packets."""
+        return self._overrun_blocks // BLOCKS_PER_PACKET
+
     def close(self) -> None:
         self._closing = True
         close_stream(self._stream)
 
     def _take(self) -> Block | None:
-        per_packet = PACKET_BYTES // (BLOCK_SAMPLES * SAMPLE_BYTES)
-        if len(self._blocks) < per_packet:
+        if len(self._blocks) < BLOCKS_PER_PACKET:
             return None
-        while self._stalled and len(self._blocks) >= 2 * per_packet:
+        while self._stalled and len(self._blocks) >= 2 * BLOCKS_PER_PACKET:
             self._blocks.popleft()
         self._stalled = False
-        taken = [self._blocks.popleft() for _ in range(per_packet)]
+        taken = [self._blocks.popleft() for _ in range(BLOCKS_PER_PACKET)]
         return Block(b"".join(pcm for pcm, _ in taken), taken[-1][1])
 
-    def _callback(self, indata: Any, frames: int, times: Any, status: Any) -> None:
+    def _callback(self, indata: Any, n_samples: int, times: Any, status: Any) -> None:
         """PortAudio's thread: copy, count, wake the loop."""
         if status:
             self.device_flags += 1
         if self._loop is not None and not self._closing:
+            self._overrun_blocks += len(self._blocks) == BUFFER_BLOCKS
             self._blocks.append((bytes(indata), self._loop.time()))
-            self._loop.call_soon_threadsafe(self._arrived.set)
+            with contextlib.suppress(RuntimeError):  # the loop is closed, we are about to be
+                self._loop.call_soon_threadsafe(self._arrived.set)
 
     def _finished(self) -> None:
         """PortAudio's thread: the stream ended. Unless we closed it, the device is gone."""

@@ -59,9 +59,12 @@ class Playback:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while (payload := self._payloads.get()) is not None:
-            for at in range(0, len(payload), DECODE_BYTES):
-                self._play(self.decoder.feed(payload[at : at + DECODE_BYTES]))
+        try:
+            while (payload := self._payloads.get()) is not None:
+                for at in range(0, len(payload), DECODE_BYTES):
+                    self._play(self.decoder.feed(payload[at : at + DECODE_BYTES]))
+        except Exception as error:  # a bug: the call must not go on, paid and unheard
+            self._on_failure(error)
 
     def _play(self, pcm: bytes) -> None:
         if not pcm:

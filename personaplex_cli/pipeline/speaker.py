@@ -41,10 +41,10 @@ class Speaker:
         self._closing = True
         close_stream(self._stream)
 
-    def _callback(self, outdata: Any, frames: int, times: Any, status: Any) -> None:
+    def _callback(self, outdata: Any, n_samples: int, times: Any, status: Any) -> None:
         if status:
             self.device_flags += 1
-        outdata[:] = self._pull(frames)
+        outdata[:] = self._pull(n_samples)
 
     def _finished(self) -> None:
         """PortAudio's thread: the stream ended. Unless we closed it, the device is gone."""

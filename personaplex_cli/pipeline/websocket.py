@@ -21,6 +21,7 @@ from websockets.exceptions import (
     ProxyError,
     WebSocketException,
 )
+from websockets.frames import CloseCode
 from websockets.typing import Subprotocol
 
 from personaplex_cli.errors import (
@@ -48,6 +49,7 @@ _MAX_SERVER_WORDS: Final = 200
 _HTTP_WORDS: Final = {
     400: "the server did not understand the request",
     401: "the token was refused",
+    402: "payment is required",
     403: "the token does not allow this",
     404: "there is no voice endpoint at this address",
     405: "the address does not take WebSocket connections",
@@ -126,9 +128,9 @@ class VoiceSocket:
             await asyncio.sleep(DRAIN_POLL_S)
 
     def _drained(self) -> bool:
-        """Whether asyncio's buffers and the kernel's are empty, apart from what waits for its acknowledgement
-        (or whether the socket is closed: whoever uses it next learns that)."""
-        return self._socket.fileno() < 0 or bool(select.select([], [self._socket], [], 0)[1])
+        """Whether the kernel has sent everything that asyncio gave it, apart from what waits for its
+        acknowledgement (or the socket is closed: whoever uses it next learns that)."""
+        return self._socket.fileno() < 0 or _writable(self._socket)
 
     async def receive(self) -> bytes | str:
         """The next message. Raises SocketClosed."""
@@ -154,20 +156,40 @@ def _silent_logger() -> logging.Logger:
 
 
 def _closed(closed: ConnectionClosed) -> SocketClosed:
-    return SocketClosed(closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else SocketClosed(1006, "")
+    """The server's code; or ours, when what the server sent was against RFC 6455."""
+    if closed.rcvd:
+        return SocketClosed(closed.rcvd.code, closed.rcvd.reason)
+    if closed.sent and closed.sent.code != CloseCode.NORMAL_CLOSURE:
+        return SocketClosed(closed.sent.code, closed.sent.reason)
+    return SocketClosed(CloseCode.ABNORMAL_CLOSURE, "")
+
+
+def _writable(sock: socket.socket) -> bool:
+    if not hasattr(select, "poll"):  # Windows
+        return bool(select.select([], [sock], [], 0)[1])
+    poll = select.poll()  # unlike select, takes any descriptor
+    poll.register(sock, select.POLLOUT)
+    return bool(poll.poll(0))
 
 
 def _tune(sock: socket.socket) -> None:
-    """TCP_NODELAY is set by asyncio already. Options a system does not have are left out."""
-    if unsent := getattr(socket, "TCP_NOTSENT_LOWAT", None):
-        # Writable means: all that was written has been sent. A small SO_SNDBUF would instead limit what is
-        # on its way, to fewer packets than a distant server needs (a quarter was dropped at 600 ms).
-        sock.setsockopt(socket.IPPROTO_TCP, unsent, 1)
-    else:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if idle := getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", None)):
-        sock.setsockopt(socket.IPPROTO_TCP, idle, _KEEPALIVE_IDLE_S)
+    """TCP_NODELAY is set by asyncio already. What a system does not have, or not allow, is left out."""
+    # Writable then means: all that was written has been sent. A small SO_SNDBUF would instead limit what is
+    # on its way, to fewer packets than a distant server needs (a quarter was dropped at 600 ms).
+    if not _set_option(sock, socket.IPPROTO_TCP, "TCP_NOTSENT_LOWAT", 1):
+        _set_option(sock, socket.SOL_SOCKET, "SO_SNDBUF", SEND_BUFFER_BYTES)
+    _set_option(sock, socket.SOL_SOCKET, "SO_KEEPALIVE", 1)
+    # macOS has the latter name.
+    if not _set_option(sock, socket.IPPROTO_TCP, "TCP_KEEPIDLE", _KEEPALIVE_IDLE_S):
+        _set_option(sock, socket.IPPROTO_TCP, "TCP_KEEPALIVE", _KEEPALIVE_IDLE_S)
+
+
+def _set_option(sock: socket.socket, level: int, name: str, value: int) -> bool:
+    try:
+        sock.setsockopt(level, getattr(socket, name), value)
+    except (AttributeError, OSError):
+        return False
+    return True
 
 
 def _explain(error: Exception, endpoint: Endpoint) -> PersonaplexError:

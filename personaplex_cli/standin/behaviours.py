@@ -69,7 +69,7 @@ class Parrot:
     def read(self, text: str) -> None:
         """Answers a text that was typed."""
         noted = clip("noted")
-        end = len(noted.pcm) // STEP_BYTES
+        end = (len(noted.pcm) - 1) // STEP_BYTES
         quoted = ((end, piece) for piece in to_pieces(f" You wrote: {text}"))
         self._speech.extend(Utterance(noted.pcm, (*noted.pieces, *quoted)).steps())
 

@@ -13,10 +13,15 @@ def end_lines(ended: CallEnded, written: Sequence[Written] = ()) -> list[str]:
     """One line that says why the call ended, how long it lasted and what was written where; and a second one
     if anything was dropped, missing or repaired. `ended.error` is not in them: it is shown as an error.
     """
-    why = f"{ended.reason} ({ended.detail})" if ended.detail else str(ended.reason)
-    line = f"Call ended: {why}, after {_duration_text(ended)}.{_wrote(written)}"
+    line = f"Call ended: {end_reason(ended)}.{_wrote(written)}"
     troubles = _troubles(ended.counters)
     return [line, f"Along the way: {'; '.join(troubles)}."] if troubles else [line]
+
+
+def end_reason(ended: CallEnded) -> str:
+    """Why it ended and after how long, as a part of a sentence."""
+    why = f"{ended.reason} ({ended.detail})" if ended.detail else str(ended.reason)
+    return f"{why}, after {_duration_text(ended)}"
 
 
 def dropped_lines(written: Sequence[Written] = ()) -> list[str]:

@@ -35,6 +35,11 @@ DEAD_AFTER_S: Final = 10.0
 """A server answers each 80 ms of audio with 80 ms of its own; so much quiet means it is gone.
 The upstream web client uses the same 10 s (docs/protocol.md section 2)."""
 
+SESSION_S: Final = 360.0
+"""moshi's Rust server drops a session after 4,500 steps, without a closing message: a normal end."""
+
+SESSION_TOLERANCE_S: Final = 10.0
+
 EARLY_CLOSE_S: Final = 2.0
 """A close with code 1000 so soon after our first audio means that the server did not accept it."""
 
@@ -43,6 +48,7 @@ CLOSE_MEANINGS: Final = {
     1001: "the server is going away",
     1002: "protocol error",
     1003: "unsupported data",
+    1005: "no code given",
     1006: "no closing message",
     1007: "invalid data",
     1008: "policy violation",
@@ -84,6 +90,7 @@ class Session:
         self._opened_s = self._heard_s = 0.0
         self._first_audio_s: float | None = None
         self._finished = False
+        self._live_s = 0.0
         self.live = False
         self.received = 0
         self.skipped = 0
@@ -100,7 +107,9 @@ class Session:
         if isinstance(parsed, Handshake):
             if self.live:
                 parsed = Skipped("a second handshake")
-            self.live = True
+            else:
+                self.live = True
+                self._live_s = now_s
         elif isinstance(parsed, ErrorMessage):
             parsed = ErrorMessage(redact(parsed.text, self._secrets))
         if isinstance(parsed, Skipped):
@@ -154,9 +163,9 @@ class Session:
             return CloseStory(EndReason.SERVER_CLOSED, detail, error)
         if not self.live:
             return CloseStory(EndReason.NEVER_LIVE, detail, _closed_before_live(code, detail))
-        if code == 1006:
+        if code == 1006 and not self._over_by_itself(now_s):
             return CloseStory(EndReason.CONNECTION_LOST, detail, ConnectError("The connection was lost."))
-        if code not in (1000, 1001):
+        if code not in (1000, 1001, 1005, 1006):
             return CloseStory(EndReason.SERVER_CLOSED, detail, ServerError(f"The server closed ({detail})."))
         if self._first_audio_s is None or now_s - self._first_audio_s < EARLY_CLOSE_S:
             error = ServerError(
@@ -166,6 +175,10 @@ class Session:
             )
             return CloseStory(EndReason.SERVER_CLOSED, detail, error)
         return CloseStory(EndReason.SERVER_CLOSED, detail, None)
+
+    def _over_by_itself(self, now_s: float) -> bool:
+        """Whether the session is as old as moshi's Rust server lets them become."""
+        return abs(now_s - self._live_s - SESSION_S) < SESSION_TOLERANCE_S
 
     def _check_live(self, what: str) -> None:
         if not self.live:

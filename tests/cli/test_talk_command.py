@@ -16,7 +16,7 @@ import pytest
 import soundfile
 
 from personaplex_cli import devices
-from personaplex_cli.cli import conversation
+from personaplex_cli.cli import conversation, plan
 from personaplex_cli.cli.app import run
 from personaplex_cli.errors import ExitCode, MissingLibraryError
 from personaplex_cli.pcm import SAMPLE_RATE
@@ -267,7 +267,7 @@ def test_libopus_missing_is_said_before_anything_else(
     def missing() -> None:
         raise MissingLibraryError("The library libopus is not installed.", "Install it: apt install libopus0")
 
-    monkeypatch.setattr(conversation, "load_codec", missing)
+    monkeypatch.setattr(plan, "load_codec", missing)
     assert run(quick(blip, "--local")) == ExitCode.AUDIO
     failed(capsys, "libopus", "Install it")
 
@@ -354,7 +354,7 @@ def test_a_persona_from_a_file(blip: str, tmp_path: Path, capsys: Capture) -> No
 def test_an_unlisted_region_is_tried_with_a_note(
     blip: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conversation, "polargrid_server", lambda region: f"ws://127.0.0.1:1/{region}")
+    monkeypatch.setattr(plan, "polargrid_server", lambda region: f"ws://127.0.0.1:1/{region}")
     assert run(quick(blip, "--region", "xyz-42", "--token", "abc")) == ExitCode.CONNECTION
     err = capsys.readouterr().err
     assert "xyz-42 is not in the list" in err and "refused" in err

@@ -194,7 +194,7 @@ def test_a_lost_device_is_reported_and_silence_goes_on(card: FakeSounddevice) ->
 def test_our_own_close_is_no_loss(card: FakeSounddevice) -> None:
     async def test(microphone: Microphone, stream: FakeStream) -> None:
         microphone.close()
-        assert stream.calls == ["start", "abort", "close"]
+        assert stream.calls == ["start", "stop", "close"]
         stream.capture(block(1))  # a callback that was under way
         stream.capture(block(2))
         assert (await microphone.read()).pcm == QUIET

@@ -14,7 +14,7 @@ import pytest
 from fakes import run_virtual
 
 from personaplex_cli.pcm import PACKET_BYTES, PACKET_SAMPLES, silence
-from personaplex_cli.pipeline.files import PIPE_BUFFER_BYTES, PIPE_GRACE_S, PipeSource
+from personaplex_cli.pipeline.pipes import PIPE_BUFFER_BYTES, PIPE_GRACE_S, PipeSource
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the loop of these tests waits for no pipe")
 
@@ -157,6 +157,7 @@ def test_what_comes_within_the_grace_is_waited_for() -> None:
         await asyncio.sleep(0.03)
         assert not reading.done()
         os.write(writing, noise(PACKET_BYTES))
+        await until(source._ready)
         assert (await reading).pcm == noise(PACKET_BYTES)
         assert source.silence_inserted == 0
         source.close()
@@ -170,6 +171,7 @@ def test_the_end_of_the_pipe_while_waiting_for_it() -> None:
         reading = asyncio.create_task(source.read())
         await asyncio.sleep(0.025)
         os.close(writing)
+        await until(source._ready)
         assert (await reading).pcm == QUIET
         assert source.finished and source.silence_inserted == 0
 

@@ -12,7 +12,8 @@ import soundfile
 from personaplex_cli.errors import ExitCode, PersonaplexError, UsageError
 from personaplex_cli.events import Written
 from personaplex_cli.pcm import SAMPLE_RATE
-from personaplex_cli.pipeline.files import FileSink, NullSink, PipeSink
+from personaplex_cli.pipeline.files import FileSink
+from personaplex_cli.pipeline.pipes import NullSink, PipeSink
 
 SECOND = (np.sin(2 * np.pi * 440 * np.arange(SAMPLE_RATE) / SAMPLE_RATE) * 12_000).astype("<i2").tobytes()
 

@@ -54,7 +54,7 @@ def test_a_lost_device_is_reported_and_our_own_close_is_not(card: FakeSounddevic
     assert [type(error) for error in failures] == [AudioError]
     assert "speaker" in str(failures[0]) and failures[0].exit_code == ExitCode.AUDIO
     speaker.close()
-    assert card.stream.calls == ["start", "abort", "close"]
+    assert card.stream.calls == ["start", "stop", "close"]
     assert len(failures) == 1
 
 

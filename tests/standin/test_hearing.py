@@ -122,5 +122,5 @@ def test_missing_tags(hearing: Hearing) -> None:
 def test_a_packet_that_is_not_opus(hearing: Hearing) -> None:
     pages = stream()
     feed(hearing, pages[:2])
-    # Code 3 with a count of no frames (RFC 6716 section 3.2.5).
+    # Code 3 with a count of none (RFC 6716 section 3.2.5).
     assert refuses(hearing, make_page(b"\xff\x00", number=2, granule=960))

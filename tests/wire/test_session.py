@@ -179,7 +179,7 @@ SOON_AFTER_S = AUDIO_S + 1.99
         (talking, 1006, LONG_AFTER_S, EndReason.CONNECTION_LOST, ConnectError),
         *[
             (talking, code, LONG_AFTER_S, EndReason.SERVER_CLOSED, ServerError)
-            for code in (1002, 1003, 1005, 1007, 1008, 1009, 1011, 1012, 1013, 1014, 1015, 3001, 4000, 4999)
+            for code in (1002, 1003, 1007, 1008, 1009, 1011, 1012, 1013, 1014, 1015, 3001, 4000, 4999)
         ],
         (live, 1000, LIVE_S, EndReason.SERVER_CLOSED, ServerError),
         (talking, 1000, AUDIO_S, EndReason.SERVER_CLOSED, ServerError),
@@ -211,7 +211,7 @@ def test_exit_codes(error: type[PersonaplexError], exit_code: int) -> None:
     [
         *[(code, f"code {code}, {meaning}") for code, meaning in CLOSE_MEANINGS.items()],
         (1011, "code 1011, internal error"),
-        (1005, "code 1005, unknown code"),
+        (1005, "code 1005, no code given"),
         (2999, "code 2999, unknown code"),
         (4000, "code 4000, private code"),
     ],

@@ -1,0 +1,136 @@
+"""Pipes in place of microphone and speaker: raw s16le, 24 kHz, mono."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from typing import BinaryIO, Final
+
+from personaplex_cli.errors import PersonaplexError
+from personaplex_cli.events import Written
+from personaplex_cli.pacing import PACKET_S, Pacer
+from personaplex_cli.pcm import PACKET_BYTES, PACKET_SAMPLES, SAMPLE_BYTES, Block, silence
+
+PIPE_BUFFER_BYTES: Final = 10 * PACKET_BYTES
+"""What is read ahead from a pipe: 200 ms. A faster writer has to wait, and loses nothing."""
+
+PIPE_GRACE_S: Final = 2 * PACKET_S
+"""How late a pipe may be before silence is sent in its place."""
+
+
+class PipeSource:
+    """A pipe, read ahead by a thread of its own. Like a file it waits when the network stalls, and gives
+    silence for ever after its end."""
+
+    packets_dropped = device_flags = 0
+
+    def __init__(self, pipe: BinaryIO) -> None:
+        self._pipe = pipe
+        self._pcm = bytearray()
+        self._changed = threading.Condition()
+        self._ended = False
+        self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._arrived = asyncio.Event()
+        self._pacer = Pacer()
+        self.finished = False
+        self.silence_inserted = 0
+
+    def start(self, on_failure: Callable[[PersonaplexError], None]) -> None:
+        """Begins to read, or goes on. `on_failure` is never called: a pipe that breaks is over."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            threading.Thread(target=self._read_ahead, name="stdin", daemon=True).start()
+        self._pacer.start()
+
+    async def read(self) -> Block:
+        at_s = await self._pacer.wait()
+        if not self._ready():
+            self._arrived.clear()
+            try:
+                async with asyncio.timeout_at(at_s + PIPE_GRACE_S):
+                    await self._arrived.wait()
+            except TimeoutError:
+                self.silence_inserted += 1
+                return Block(silence(PACKET_SAMPLES), at_s)
+        with self._changed:
+            pcm = bytes(self._pcm[:PACKET_BYTES])
+            del self._pcm[:PACKET_BYTES]
+            self.finished = self._ended and len(self._pcm) < SAMPLE_BYTES
+            self._changed.notify()
+        if len(pcm) % SAMPLE_BYTES:  # a torn last sample
+            pcm = pcm[:-1]
+        return Block(pcm.ljust(PACKET_BYTES, b"\0"), asyncio.get_running_loop().time())
+
+    def close(self) -> None:
+        """The thread ends with its next read; it is a daemon, so a silent pipe cannot hold up the exit."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def _ready(self) -> bool:
+        with self._changed:
+            return self._ended or len(self._pcm) >= PACKET_BYTES
+
+    def _read_ahead(self) -> None:
+        while not self._ended:
+            try:
+                data = os.read(self._pipe.fileno(), PIPE_BUFFER_BYTES)
+            except (OSError, ValueError):  # closed under us
+                data = b""
+            with self._changed:
+                self._pcm += data
+                self._ended = not data
+                if self._ended or len(self._pcm) >= PACKET_BYTES:
+                    self._wake()
+                self._changed.wait_for(lambda: self._closed or len(self._pcm) < PIPE_BUFFER_BYTES)
+                if self._closed:
+                    return
+
+    def _wake(self) -> None:
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(self._arrived.set)
+        except RuntimeError:  # the call is over and the loop closed
+            self._closed = True
+
+
+class PipeSink:
+    """The agent's side into a pipe, as it was received."""
+
+    written: Written | None = None
+    underruns = dropped_ms = device_flags = 0
+
+    def __init__(self, pipe: BinaryIO) -> None:
+        self._pipe = pipe
+
+    def start(self, on_failure: Callable[[PersonaplexError], None]) -> None:
+        """Nothing to start; failures are raised by `write`."""
+
+    def write(self, pcm: bytes) -> None:
+        """Playback thread. Raises BrokenPipeError when nobody reads any more."""
+        try:
+            self._pipe.write(pcm)
+            self._pipe.flush()
+        except OSError:
+            # The interpreter writes what is left when it exits, and would complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._pipe.fileno())
+            raise
+
+    def close(self) -> None:
+        """The pipe belongs to the process."""
+
+
+class NullSink:
+    """Hears nothing."""
+
+    written: Written | None = None
+    underruns = dropped_ms = device_flags = 0
+
+    def start(self, on_failure: Callable[[PersonaplexError], None]) -> None: ...
+
+    def write(self, pcm: bytes) -> None: ...
+
+    def close(self) -> None: ...
