@@ -23,7 +23,7 @@ from personaplex_cli.tokens import (
     seconds,
 )
 from personaplex_cli.wire.endpoint import is_loopback
-from personaplex_cli.wire.text import safe_text
+from personaplex_cli.wire.text import redact, safe_text
 
 if TYPE_CHECKING:
     import httpx
@@ -87,7 +87,7 @@ def exchange(
     with _connection_errors(url.host, timeout_s), _client(url, verify, timeout_s) as client:
         headers = {"Authorization": f"Bearer {api_key}", "Accept": "application/json"}
         with client.stream("POST", url, headers=headers) as response:
-            body = _read(response)
+            body = _read(response, until_s=time.monotonic() + timeout_s)
     if not httpx.codes.is_success(response.status_code):
         raise _refusal(response, _reason(body, api_key))
     return _token(body, asked_at)
@@ -128,10 +128,14 @@ def _client(url: httpx.URL, verify: ssl.SSLContext | bool, timeout_s: float) -> 
         ) from None
 
 
-def _read(response: httpx.Response) -> bytes:
+def _read(response: httpx.Response, until_s: float) -> bytes:
+    import httpx
+
     body = bytearray()
     for piece in response.iter_bytes():
         body += piece
+        if time.monotonic() > until_s:  # httpx limits the time of each piece, not of all
+            raise httpx.ReadTimeout("too slow")
         if len(body) > _ANSWER_LIMIT_BYTES:
             raise ServerError(f"{response.url.host} sent an endless answer instead of a token.")
     return bytes(body)
@@ -224,7 +228,8 @@ def _reason(body: bytes, api_key: str) -> str:
     for name in ("message", "error", "detail", "reason"):
         text = fields.get(name)
         if isinstance(text, str) and text.strip():
-            return "" if api_key in text else f" It says: {safe_text(text).strip()[:_REASON_LIMIT_CHARS]}"
+            words = safe_text(text[: 2 * _REASON_LIMIT_CHARS]).strip()
+            return f" It says: {words[:_REASON_LIMIT_CHARS]}" if redact(words, (api_key,)) == words else ""
     return ""
 
 

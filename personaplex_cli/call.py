@@ -63,6 +63,12 @@ WATCH_S: Final = 0.1
 LONG_WAIT_S: Final = 5.0
 """After so long without a handshake the user is told what may be the matter."""
 
+MAX_USELESS: Final = 1000
+"""Error messages and messages that are not understood, until the call is given up."""
+
+MAX_TEXT_CHARS: Final = 4096
+"""A longer piece of text is passed on in parts, so that no listener is busy with one for long."""
+
 ERROR_LINGERS_S: Final = 5.0
 """A close so soon after an error message of the server is taken as its consequence."""
 
@@ -124,6 +130,7 @@ class Call:
         self._user_dbfs = SILENCE_DBFS
         self._server_error: tuple[float, str] | None = None
         self._skips_told: set[str] = set()
+        self._useless = 0
 
     async def run(self) -> CallEnded:
         """Holds the conversation and returns its last event, which was emitted too.
@@ -181,6 +188,7 @@ class Call:
     async def _downlink(self, socket: Socket) -> None:
         while True:
             received = await socket.receive()
+            await asyncio.sleep(0)  # let others run: a flood of messages would keep the loop to itself
             match self._session.receive(received, self._loop.time()):
                 case Handshake():
                     self._live_at_s = self._loop.time()
@@ -193,11 +201,22 @@ class Call:
                 case ErrorMessage(text):
                     self._server_error = (self._loop.time(), text)
                     self._emit(ServerSaidError(self._now_s(), text))
+                    self._count_useless()
                 case MetadataMessage(data):
                     self._emit(Metadata(self._now_s(), data))
-                case Skipped(why) if why not in self._skips_told:
-                    self._skips_told.add(why)
-                    self._emit(Notice(self._now_s(), f"Skipped from the server: {why}."))
+                case Skipped(why):
+                    if why not in self._skips_told:
+                        self._skips_told.add(why)
+                        self._emit(Notice(self._now_s(), f"Skipped from the server: {why}."))
+                    self._count_useless()
+
+    def _count_useless(self) -> None:
+        self._useless += 1
+        if self._useless > MAX_USELESS:
+            error = ServerError(
+                f"The server sent {MAX_USELESS:,} messages of no use: this is no conversation."
+            )
+            self._finish(CloseStory(EndReason.SERVER_ERROR, "", error))
 
     async def _watch(self) -> None:
         """Looks at the limits and reports levels."""
@@ -345,8 +364,8 @@ class Call:
         self._emit(StateChanged(self._now_s(), state))
 
     def _emit_text(self, text: str) -> None:
-        if text:
-            self._emit(AgentText(self._now_s(), text))
+        for at in range(0, len(text), MAX_TEXT_CHARS):
+            self._emit(AgentText(self._now_s(), text[at : at + MAX_TEXT_CHARS]))
 
     def _now_s(self) -> float:
         return self._loop.time() - (self._began_s if self._zero_s is None else self._zero_s)

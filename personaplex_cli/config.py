@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from personaplex_cli.errors import ConfigError, CredentialsError
+from personaplex_cli.wire.text import safe_text
 
 API_KEY_VARIABLE: Final = "POLARGRID_API_KEY"
 """The environment variable of the vendor's own SDK."""
@@ -64,7 +65,7 @@ def load_config() -> Config:
         raise ConfigError(f"{path}: api_key must be a string.", 'Write it like api_key = "pg_..."')
     if settings:
         raise ConfigError(
-            f"{path}: unknown setting {', '.join(map(repr, settings))}.", "The one setting is api_key."
+            f"{path}: unknown setting {', '.join(map(_shown, settings))}.", "The one setting is api_key."
         )
     readable = key is not None and os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH)
     note = f"{path} holds an API key and others can read it: run chmod 600 {path}" if readable else None
@@ -91,6 +92,11 @@ def api_key(config: Config) -> str:
     )
 
 
+def _shown(setting: str) -> str:
+    """Its name, unless somebody wrote a key there."""
+    return "'pg_…'" if "pg_" in setting else repr(safe_text(setting))
+
+
 def _parse(path: Path, file: BinaryIO) -> dict[str, Any]:
     try:
         return tomllib.load(file)
@@ -100,3 +106,5 @@ def _parse(path: Path, file: BinaryIO) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid TOML{f': {position[1]}' if position else ''}.") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not valid TOML: it is not UTF-8.") from None
+    except (ValueError, RecursionError):  # a number with thousands of digits, thousands of brackets
+        raise ConfigError(f"{path} is not a configuration that can be read.") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Iterator
@@ -11,17 +12,35 @@ from pathlib import Path
 
 import pytest
 
+_FIRST = ("test_end_to_end.py", "test_virtual_card.py", "test_talk_command.py")
+"""What waits most, so that the rest goes on beside it."""
+
 _UNWANTED = ("PERSONAPLEX_", "POLARGRID_", "XDG_", "SSL_CERT_")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.option.loadscopereorder = False  # of pytest-xdist, which would begin with what has most tests
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: _FIRST.index(item.path.name) if item.path.name in _FIRST else len(_FIRST))
+
+
+@pytest.fixture(scope="session")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Paths where nothing is yet. (A tmp_path for each test would take seconds, all in all.)"""
+    folder = tmp_path_factory.mktemp("homes")
+    return (folder / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_home(homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty home folder; the configuration file and the cache folder lie in it. No test sees the user's
     own key, configuration, cache or proxies."""
     for name in os.environ:
         if name.startswith(_UNWANTED) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
-    home = tmp_path / "home"
+    home = next(homes)
     home.mkdir()
     for name in ("HOME", "USERPROFILE", "APPDATA", "LOCALAPPDATA"):
         monkeypatch.setenv(name, str(home))

@@ -344,7 +344,6 @@ def test_hanging_up_while_connecting_gives_the_connection_up() -> None:
 
 def test_a_connection_made_in_the_moment_of_hanging_up_is_dropped() -> None:
     """The connection is made, and before the call hears of it, the user hangs up."""
-    rig = Rig()
 
     class Connecting(Rig):
         async def _connect(self) -> FakeSocket:

@@ -106,7 +106,7 @@ def test_speech_goes_in_at_the_microphone_and_comes_back_at_the_speaker(
         subprocess.Popen(record, env=card, stdout=recording) as recorder,
         Program(card) as program,
     ):
-        program.wait_for("what you say.")  # the end of the greeting
+        program.wait_for("Hello!")  # it greets, and stops when it is spoken to
         subprocess.run(play, env=card, check=True, timeout=20)
         program.wait_for("of what you said.")  # the end of the repetition
         program.process.send_signal(signal.SIGINT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import traceback
 from io import TextIOWrapper
 from typing import Annotated
@@ -73,9 +74,14 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a device's name may not exist in the terminal's encoding
     code = run(sys.argv[1:])
-    if stuck():  # then the usual way out would wait for ever
+    if stuck() or _threads_left():  # the usual way out would wait for them
         os._exit(code)
     sys.exit(code)
+
+
+def _threads_left() -> bool:
+    """Threads that the interpreter would join: a name that is still being looked up."""
+    return any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())
 
 
 def _occupy_standard_descriptors() -> None:
@@ -85,6 +91,8 @@ def _occupy_standard_descriptors() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    if sys.stderr is None:  # print() would take stdout instead
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
 
 
 def run(arguments: list[str]) -> int:

@@ -17,11 +17,11 @@ import typer
 from personaplex_cli.call import Call, Opening
 from personaplex_cli.cli.native_stderr import native_stderr_held
 from personaplex_cli.cli.plan import Plan, find_credentials, keeps_token, make_endpoint, make_plan
-from personaplex_cli.cli.signals import Interrupts
+from personaplex_cli.cli.signals import Interrupts, termination_interrupts
 from personaplex_cli.cli.talk_options import TalkOptions
 from personaplex_cli.ends import PIPE
-from personaplex_cli.errors import CredentialsError, ExitCode
-from personaplex_cli.events import CalledAgain, CallEnded, EndReason, Event, Metadata, Notice
+from personaplex_cli.errors import CredentialsError, ExitCode, PersonaplexError
+from personaplex_cli.events import CalledAgain, CallEnded, EndReason, Event, Metadata, Notice, Written
 from personaplex_cli.pipeline.websocket import VoiceSocket
 from personaplex_cli.threads import in_thread
 from personaplex_cli.tokens import forget_token
@@ -42,13 +42,15 @@ SCREEN_LIMIT_S: Final = 1.0
 
 def converse(options: TalkOptions) -> None:
     """Holds the conversation. Raises PersonaplexError for what went wrong, `typer.Exit` for an abort."""
-    plan = make_plan(options)
-    try:
-        ended = asyncio.run(Conversation(options, plan).run())
-    except asyncio.CancelledError:
-        raise typer.Exit(ExitCode.INTERRUPTED) from None
-    finally:
-        plan.close()
+    with termination_interrupts():
+        plan = make_plan(options)
+        try:
+            with asyncio.Runner(loop_factory=_new_loop) as runner:
+                ended = runner.run(Conversation(options, plan).run())
+        except asyncio.CancelledError:
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
+        finally:
+            plan.close()
     if isinstance(ended.error, CredentialsError) and keeps_token(options):
         forget_token()
     if ended.error is not None:
@@ -83,7 +85,12 @@ class Conversation:
             except asyncio.CancelledError:
                 last_lines += dropped_lines(self._plan.close())
                 raise
-            last_lines += end_lines(ended, await in_thread(self._plan.close, name="close"))
+            written: list[Written] = []
+            try:
+                written = await in_thread(self._plan.close, name="close")
+            except PersonaplexError as error:  # said after the end, unless the call has an error of its own
+                ended = replace(ended, error=ended.error or error)
+            last_lines += end_lines(ended, written)
             if self._options.debug:
                 last_lines += [str(ended.counters), safe_text(json.dumps(self._metadata))]
             return ended
@@ -141,6 +148,17 @@ class Conversation:
 
     def _now_s(self) -> float:
         return time.monotonic() - self._zero_s
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """A loop that does not wait, when it is closed, for a resolver that hangs (asyncio looks names up in
+    threads). `app.main` ends the process without such threads."""
+
+    async def do_not_wait(timeout: float | None = None) -> None: ...
+
+    loop = asyncio.new_event_loop()
+    loop.shutdown_default_executor = do_not_wait  # type: ignore[method-assign]
+    return loop
 
 
 def _stand_in() -> StandIn:

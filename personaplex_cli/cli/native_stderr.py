@@ -14,11 +14,12 @@ def native_stderr_held(*, show: bool) -> Iterator[None]:
     """While the block runs, what is written to descriptor 2 goes into a file, so that it tears no screen;
     afterwards it is shown or thrown away. A process without the descriptor is left as it is."""
     try:
+        held = tempfile.TemporaryFile()  # noqa: SIM115  closed below; may be impossible: nowhere to write
         original = os.dup(2)
     except OSError:
         yield
         return
-    with tempfile.TemporaryFile() as held:
+    with held:
         os.dup2(held.fileno(), 2)
         try:
             yield

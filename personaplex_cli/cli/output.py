@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from personaplex_cli.errors import PersonaplexError, UsageError
+from personaplex_cli.wire.text import safe_text
 
 
 def print_text(text: str) -> None:
@@ -40,14 +41,19 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
 
 
 def print_note(text: str) -> None:
-    print(f"note: {text}", file=sys.stderr)
+    _say("note", text)
 
 
 def print_warning(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr)
+    _say("warning", text)
 
 
 def print_error(error: PersonaplexError) -> None:
-    print(f"error: {error}", file=sys.stderr)
+    _say("error", str(error))
     for line in (error.hint or "").splitlines():
-        print(f"  {line}", file=sys.stderr)
+        print(f"  {safe_text(line)}", file=sys.stderr)
+
+
+def _say(label: str, text: str) -> None:
+    """Made harmless: texts hold names of files, which can hold anything."""
+    print(f"{label}: {safe_text(text)}", file=sys.stderr)

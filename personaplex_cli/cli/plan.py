@@ -83,12 +83,19 @@ def make_endpoint(options: TalkOptions, voice: str, persona: str | None, token: 
     """Where to call, unless the stand-in is called. Raises UsageError."""
     return build_endpoint(
         options.dialect,
-        options.server or polargrid_server(resolve_region(options.region).value.name),
+        _server(options),
         voice=voice,
         persona=persona,
         token=token,
         token_in=options.token_in,
     )
+
+
+def _server(options: TalkOptions) -> str:
+    """An empty --server, of a variable that is not set, must not mean the service that is paid for."""
+    if options.server is not None:
+        return options.server
+    return polargrid_server(resolve_region(options.region).value.name)
 
 
 def find_credentials(options: TalkOptions) -> str | None:
@@ -143,16 +150,25 @@ def _tls(options: TalkOptions, endpoint: Endpoint) -> ssl.SSLContext | None:
 
 
 def _check_combination(options: TalkOptions) -> None:
-    if options.local and (options.server or options.token):
+    if options.local and (options.server is not None or options.token is not None):
         raise UsageError("--local goes without --server and --token.", "The stand-in needs neither.")
+    if _same_file(options.input, options.output):
+        raise UsageError("The output would replace the input.", "Give --output another name.")
     if options.token == PIPE and options.input == PIPE:
         raise UsageError("The token and the voice cannot both come from standard input.")
-    if options.dialect is Dialect.MOSHI and not (options.server or options.local):
+    if options.dialect is Dialect.MOSHI and options.server is None and not options.local:
         raise UsageError("--dialect moshi needs --server.", "Like --server ws://localhost:8998.")
 
 
+def _same_file(one: str | None, other: str | None) -> bool:
+    try:
+        return one is not None and other is not None and os.path.samefile(one, other)
+    except (OSError, ValueError):  # one is not there, or is not a file's name
+        return False
+
+
 def _region_note(options: TalkOptions) -> str | None:
-    return None if options.local or options.server else resolve_region(options.region).note
+    return None if options.local or options.server is not None else resolve_region(options.region).note
 
 
 def _output(options: TalkOptions) -> str | None:

@@ -20,6 +20,10 @@ from personaplex_cli.syslibs import install_hint
 if TYPE_CHECKING:
     import numpy as np
 
+MIN_RATE: Final = 1_000
+MAX_RATE: Final = 768_000
+"""Far around what recordings have; others come from damaged files."""
+
 CLOSE_LIMIT_S: Final = 1.0
 """For a write that is under way to end."""
 
@@ -88,7 +92,8 @@ class FileSink:
     def __init__(self, path: Path) -> None:
         """Raises UsageError when the format is unknown or the file cannot be written."""
         self.path = path
-        self._part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+        self._target = Path(os.path.realpath(path))  # a link stays one
+        self._part = self._target.with_name(f"{self._target.name[:40]}.{secrets.token_hex(4)}.part")
         self._file = _open_to_write(path, self._part)
         self._writing = threading.Lock()  # libsndfile must not be closed under a write that hangs
         self._seconds = 0.0
@@ -120,7 +125,7 @@ class FileSink:
             try:
                 self._file.close()
                 if self._seconds:
-                    self._part.replace(self.path)
+                    self._part.replace(self._target)
                 else:
                     self._part.unlink(missing_ok=True)
             except (OSError, RuntimeError) as error:
@@ -155,6 +160,9 @@ def _open_to_read(path: Path) -> Any:
         raise UsageError(
             f"{path} is not an audio file that can be read.", "WAV, FLAC, Ogg, Opus and MP3 can."
         ) from None
+    if not MIN_RATE <= file.samplerate <= MAX_RATE:
+        file.close()
+        raise UsageError(f"{path} has a sample rate of {file.samplerate:,} Hz, which is not audio.")
     if file.frames == 0:
         file.close()
         raise UsageError(f"{path} holds no audio.")

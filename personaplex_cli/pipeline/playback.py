@@ -18,6 +18,9 @@ QUEUE_PAYLOADS: Final = 1500
 """Thirty seconds at one payload for each 20 ms. Beyond that the oldest are dropped; the decoder conceals
 the hole."""
 
+QUEUE_BYTES: Final = 4 * 1024 * 1024
+"""The same for payloads that are large: many minutes of Opus."""
+
 
 DECODE_BYTES: Final = 4096
 """What is decoded in one go. Packets can be one byte long and 60 ms: a megabyte of them would be a gigabyte
@@ -35,6 +38,7 @@ class Playback:
         self._payloads: queue.Queue[bytes | None] = queue.Queue(QUEUE_PAYLOADS + 1)
         self._level_dbfs = SILENCE_DBFS
         self.decoder = StreamDecoder()
+        self._fed_bytes = self._lost_bytes = self._taken_bytes = 0
         self.received_ms = 0.0
         self.payloads_dropped = 0
         self._thread = threading.Thread(target=self._run, name="playback", daemon=True)
@@ -42,10 +46,19 @@ class Playback:
 
     def feed(self, payload: bytes) -> None:
         """Never blocks."""
-        if self._payloads.qsize() >= QUEUE_PAYLOADS:
-            self._payloads.get_nowait()
+        self._fed_bytes += len(payload)
+        while self._payloads.qsize() >= QUEUE_PAYLOADS or self._queued_bytes > QUEUE_BYTES:
+            try:
+                self._lost_bytes += len(self._payloads.get_nowait() or b"")
+            except queue.Empty:  # the thread has taken the last one meanwhile
+                break
             self.payloads_dropped += 1
         self._payloads.put_nowait(payload)
+
+    @property
+    def _queued_bytes(self) -> int:
+        """Each number is written by one thread only."""
+        return self._fed_bytes - self._lost_bytes - self._taken_bytes
 
     def take_level_dbfs(self) -> float:
         """The loudest audio decoded since the last call."""
@@ -61,6 +74,7 @@ class Playback:
     def _run(self) -> None:
         try:
             while (payload := self._payloads.get()) is not None:
+                self._taken_bytes += len(payload)
                 for at in range(0, len(payload), DECODE_BYTES):
                     self._play(self.decoder.feed(payload[at : at + DECODE_BYTES]))
         except Exception as error:  # a bug: the call must not go on, paid and unheard

@@ -36,6 +36,9 @@ from personaplex_cli.wire.text import redact, safe_text
 CONNECT_TIMEOUT_S: Final = 10.0
 """For DNS, TCP, TLS and the upgrade together; the handshake message has a limit of its own."""
 
+CLOSE_TIMEOUT_S: Final = 1.0
+"""For the server to end the connection after the last message."""
+
 SEND_BUFFER_BYTES: Final = 8192
 """The kernel's buffer where the system cannot tell what has left it: about one second of our audio. The
 default would hide minutes of it, and a stall would be noticed only when all of it is old."""
@@ -82,6 +85,19 @@ class _Connect(connect):
         return exc
 
 
+class _Connection(ClientConnection):
+    """A server that says it closes, or breaks RFC 6455, and then keeps the connection is not waited for:
+    the library would go on waiting, and the call be billed."""
+
+    _leaving = False
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.protocol.close_expected() and not self._leaving:
+            self._leaving = True
+            self.loop.call_later(CLOSE_TIMEOUT_S, self.transport.abort)
+
+
 class VoiceSocket:
     """Sends and receives messages; event loop only."""
 
@@ -107,6 +123,7 @@ class VoiceSocket:
                 # PolarGrid's runtime does not answer pings: they would end the call.
                 ping_interval=None,
                 open_timeout=CONNECT_TIMEOUT_S,
+                create_connection=_Connection,
                 # send() waits until everything has left; see there. Not 0: over TLS asyncio would take
                 # an empty buffer for a full one, and go on only when the server sends something.
                 write_limit=1,
@@ -249,7 +266,7 @@ def _explain_status(error: InvalidStatus, endpoint: Endpoint) -> PersonaplexErro
             "Redirects are not followed, since the token would go along: give the final address.",
         )
     body = bytes(error.response.body or b"").decode("utf-8", "replace")
-    words = redact(safe_text(body).strip(), endpoint.secrets)[:_MAX_SERVER_WORDS]
+    words = redact(safe_text(body[: 2 * _MAX_SERVER_WORDS]).strip(), endpoint.secrets)[:_MAX_SERVER_WORDS]
     meaning = _HTTP_WORDS.get(status, "the server failed" if status >= 500 else "the server refused")
     text = f"{endpoint.address}: {meaning} (HTTP {status})" + (f". It says: {words}" if words else ".")
     if status in (401, 403):

@@ -60,10 +60,11 @@ class StandIn:
                 close_timeout=_CLOSE_TIMEOUT_S,
                 logger=_silent_logger(),
             )
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
+            why = getattr(error, "strerror", None) or "this is no address"
             raise UsageError(
-                f"The stand-in cannot listen on {self._host}, port {self._port}: {error.strerror}.",
-                "Another program may be using the port: choose one with --port.",
+                f"The stand-in cannot listen on {self._host}, port {self._port}: {why}.",
+                "The address must be one of this machine's, and the port free: see --host and --port.",
             ) from None
         self._port = self._server.sockets[0].getsockname()[1]
         return self

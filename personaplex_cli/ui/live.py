@@ -33,7 +33,10 @@ class _TerminalConsole(Console):
 
 def terminal_console(stream: TextIO) -> Console:
     """A console for `stream`, a terminal that moves its cursor; colours as TERM and NO_COLOR say."""
-    return _TerminalConsole(file=stream, force_terminal=True, markup=False, emoji=False, highlight=False)
+    console = _TerminalConsole(file=stream, force_terminal=True, markup=False, emoji=False, highlight=False)
+    if console.width < 1:  # COLUMNS=0 in the environment
+        console.width = 80
+    return console
 
 
 class LivePainter:
@@ -111,7 +114,7 @@ class _Change:
 def _rows_taken(drawn: Iterable[Text], width: int) -> int:
     """How many rows of a window `width` cells wide `drawn` takes now: a terminal that was made narrower has
     wrapped what stood on it."""
-    return sum(max(1, -(-row.cell_len // width)) for row in drawn)
+    return sum(max(1, -(-row.cell_len // max(1, width))) for row in drawn)
 
 
 def _wrapped(lines: Iterable[str], console: Console) -> list[Text]:

@@ -6,10 +6,11 @@ writing is done by one thread, which owns the state of the view, and the event l
 
 from __future__ import annotations
 
+import errno
 import io
 import os
-import select
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing
 from typing import Final, Protocol, TextIO, cast
@@ -17,6 +18,11 @@ from typing import Final, Protocol, TextIO, cast
 from personaplex_cli.events import Event, Levels
 from personaplex_cli.ui.plain import PlainPainter
 from personaplex_cli.wire.text import safe_text
+
+_FULL_STREAM_PAUSE_S: Final = 0.02
+
+MAX_WAITING_EVENTS: Final = 10_000
+"""A quarter of an hour of lively talk that nobody takes: then the call ends rather than fill the memory."""
 
 _PAINT_INTERVAL_S: Final = 1 / 12
 
@@ -68,8 +74,8 @@ class Screen:
         """Take note of `event`; any thread, returns at once.
 
         However slow the stream is, every event is kept until it is shown, except levels: of those that wait,
-        one is kept, the loudest. Raises OSError, once, when the reader of a plain transcript has gone away;
-        a terminal that has gone away raises nothing.
+        one is kept, the loudest. Raises OSError, once, when the reader of a plain transcript has gone away,
+        and when `MAX_WAITING_EVENTS` wait; a terminal that has gone away raises nothing.
         """
         with self._changed:
             if self._failure is not None:
@@ -78,6 +84,8 @@ class Screen:
                     raise self._failure
             elif isinstance(event, Levels):
                 self._levels = _louder(self._levels, event)
+            elif len(self._events) >= MAX_WAITING_EVENTS:
+                raise BlockingIOError(errno.EAGAIN, "nobody takes what is shown")
             else:
                 self._events.append(event)
 
@@ -179,7 +187,7 @@ class _DirectStream(io.TextIOBase):
         while rest:
             taken = self._raw.write(rest)
             if taken is None:  # another process has made the terminal non-blocking, and it is full
-                select.select([], [self._raw], [])
+                time.sleep(_FULL_STREAM_PAUSE_S)
             else:
                 rest = rest[taken:]
         return len(text)

@@ -41,9 +41,12 @@ SPEECH_HOLD_S: Final = 0.3
 
 # A full stop ends a sentence only before white space, so "3.5" and "example.com" stay whole; Chinese and
 # Japanese put none there. Further text must follow, because quotes and more dots may still come in the next
-# piece. The quantifiers are possessive: "..." must not be taken for "." followed by text.
+# piece. The quantifiers are possessive: "..." must not be taken for "." followed by text; and a run of dots
+# is looked at once, from its first: a million of them would take minutes.
 _CLOSING: Final = r"""["'”’»)\]」』）】]"""
-_SENTENCE_END: Final = re.compile(rf"[.!?…]++{_CLOSING}*+(?=\s+\S)|[。！？]++{_CLOSING}*+(?=\s*\S)")
+_SENTENCE_END: Final = re.compile(
+    rf"(?<![.!?…])[.!?…]++{_CLOSING}*+(?=\s+\S)|(?<![。！？])[。！？]++{_CLOSING}*+(?=\s*\S)"
+)
 
 
 class LineKind(StrEnum):

@@ -40,6 +40,9 @@ SESSION_S: Final = 360.0
 
 SESSION_TOLERANCE_S: Final = 10.0
 
+MAX_WORDS_CHARS: Final = 300
+"""Of an error message: more than this explains nothing."""
+
 EARLY_CLOSE_S: Final = 2.0
 """A close with code 1000 so soon after our first audio means that the server did not accept it."""
 
@@ -111,7 +114,8 @@ class Session:
                 self.live = True
                 self._live_s = now_s
         elif isinstance(parsed, ErrorMessage):
-            parsed = ErrorMessage(redact(parsed.text, self._secrets))
+            words = redact(parsed.text[: 2 * MAX_WORDS_CHARS], self._secrets)
+            parsed = ErrorMessage(words[:MAX_WORDS_CHARS])
         if isinstance(parsed, Skipped):
             self.skipped += 1
         return parsed

@@ -7,6 +7,8 @@ byte-fallback pieces (`<0xE2>`), one byte at a time; a UTF-8 sequence can be spl
 from __future__ import annotations
 
 import codecs
+import html
+import json
 import re
 from collections.abc import Iterable
 from typing import Final
@@ -28,6 +30,14 @@ _HARMFUL: Final = re.compile(
 
 _REPLACEMENT: Final = "\ufffd"
 
+_HIDDEN: Final = "[hidden]"
+_SHOWN_OF_SECRET_CHARS: Final = 16
+"""The shortest part of a secret that is hidden; shorter ones may be there by chance."""
+
+_MARKS: Final = "[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]"
+_TOO_MANY_MARKS: Final = re.compile(f"(?<={_MARKS}{{8}}){_MARKS}")
+"""No writing puts so many marks on one letter, and terminals choke on thousands."""
+
 _BYTE_PIECE: Final = re.compile("<0x([0-9A-Fa-f]{2})>")
 _BYTE_PIECE_BEGUN: Final = re.compile(r"<(?:0(?:x[0-9A-Fa-f]{0,2})?)?\Z")
 
@@ -37,20 +47,43 @@ def safe_text(text: str) -> str:
     space, each other control, format-override or invisible character U+FFFD. Joiners (for emoji and scripts
     that need them) and direction marks stay. Rich markup is not touched: show the result as
     `rich.text.Text`."""
-    return _HARMFUL.sub(_REPLACEMENT, _BLANK.sub(" ", text))
+    return _TOO_MANY_MARKS.sub(_REPLACEMENT, _HARMFUL.sub(_REPLACEMENT, _BLANK.sub(" ", text)))
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """`text` with each secret that a server may have echoed replaced, also as `safe_text` and
-    percent-encoding leave it.
+    """`text` with what a server has echoed of a secret replaced: the whole, also as `safe_text`,
+    percent-encoding, JSON or HTML leave it, and any part of at least 16 characters.
 
-    Secrets under 6 characters are left: a persona "Hi" would blank out half of what a server says."""
+    Secrets under 6 characters are left: a persona "Hi" would blank out half of what a server says. Takes time
+    in proportion to both lengths: for texts of some hundred characters.
+    """
     for secret in secrets:
         if len(secret) < 6:
             continue
-        for form in (secret, safe_text(secret), quote(secret), quote_plus(secret)):
-            text = text.replace(form, "[hidden]")
+        plain = safe_text(secret)
+        forms = {secret, plain, quote(secret), quote_plus(secret), html.escape(plain)}
+        forms |= {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+        for form in sorted(forms, key=len, reverse=True):
+            text = text.replace(form, _HIDDEN)
+        for form in forms:
+            text = _without_parts(text, form)
     return text
+
+
+def _without_parts(text: str, secret: str) -> str:
+    parts: list[str] = []
+    at = 0
+    while at < len(text):
+        end = at + _SHOWN_OF_SECRET_CHARS
+        if end > len(text) or text[at:end] not in secret:
+            parts.append(text[at])
+            at += 1
+            continue
+        while end < len(text) and text[at : end + 1] in secret:
+            end += 1
+        parts.append(_HIDDEN)
+        at = end
+    return "".join(parts)
 
 
 class TranscriptDecoder:

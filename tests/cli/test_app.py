@@ -130,7 +130,7 @@ def buffering(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.usefixtures("buffering")
-@pytest.mark.parametrize("arguments", [["voices"], ["regions", "--json"], ["--help"]])
+@pytest.mark.parametrize("arguments", [["voices"], ["--help"]])
 def test_a_closed_pipe_is_met_quietly(arguments: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -150,12 +150,12 @@ def test_a_full_disk_is_an_error_of_one_line() -> None:
     assert result.stderr == b"error: Standard output cannot be written: No space left on device.\n"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["voices"], ["regions"], ["--version"]])
-def test_quick_commands_load_nothing_heavy(arguments: list[str]) -> None:
+def test_quick_commands_load_nothing_heavy() -> None:
     heavy = {"rich", "httpx", "numpy", "sounddevice", "websockets", "asyncio", "ssl", "jwt", "pyogg"}
     code = (
         "import sys; from personaplex_cli.cli.app import run; "
-        f"run({arguments}); print(sorted({heavy} & sys.modules.keys()), file=sys.stderr)"
+        "[run([name]) for name in ('--help', 'voices', 'regions', '--version')]; "
+        f"print(sorted({heavy} & sys.modules.keys()), file=sys.stderr)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stderr == "[]\n"

@@ -194,7 +194,7 @@ def test_their_cuts_do_not_matter(name: str) -> None:
     whole = decode(data)
     assert decode(*(data[at : at + 1] for at in range(len(data)))) == whole
 
-    @EXPLORE
+    @settings(EXPLORE, max_examples=10)  # of a whole file each, beside every byte by itself
     @given(st.lists(st.integers(0, 10_000), max_size=8))
     def check(places: list[int]) -> None:
         assert decode(*cut(data, places)) == whole

@@ -171,7 +171,7 @@ def schedules(draw: st.DrawFn) -> list[tuple[str, int]]:
     return kept
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(schedules(), st.sampled_from([0, 10, 40]), st.sampled_from([100, 400]))
 def test_in_order_nothing_twice_and_all_accounted_for(
     schedule: list[tuple[str, int]], margin_ms: int, limit_ms: int

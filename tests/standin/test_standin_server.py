@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -365,6 +366,7 @@ def test_nothing_is_compressed() -> None:
 # --- strictness
 
 
+@cache
 def pages() -> list[Page]:
     """A stream of sphn: OpusHead, OpusTags, packets of 40 ms."""
     writer = sphn.OpusStreamWriter(RATE)

@@ -17,8 +17,8 @@ from personaplex_cli.ui.screen import Screen, open_screen
 needs_pty = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
 
 LIVE = StateChanged(1.0, CallState.LIVE)
-FLOOD = [AgentText(1.0, f" {'word ' * 100}. Next") for _ in range(1000)]
-"""More than any pipe or terminal holds back."""
+FLOOD = [AgentText(1.0, f" {'word ' * 100}. Next") for _ in range(300)]
+"""150 kB: more than any pipe or terminal holds back."""
 
 
 def clock_s() -> float:
@@ -244,7 +244,7 @@ import sys
 from personaplex_cli.events import AgentText
 from personaplex_cli.ui.screen import open_screen
 screen = open_screen(sys.stdout, sys.stderr, stdout_carries_audio=False, voice="", clock_s=lambda: 0.0)
-for n in range(1000):
+for n in range(300):
     screen.listen(AgentText(0.0, f" {'word ' * 100}. Next"))
 screen.close(0.1)
 """

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from personaplex_cli.wire.text import TranscriptDecoder, redact, safe_text
 
-EXPLORE = settings(derandomize=True, deadline=None, max_examples=60)
+EXPLORE = settings(derandomize=True, deadline=None, max_examples=40)
 BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"  # emoji held together by zero-width joiners
 ARABIC = "\u0645\u0631\u062d\u0628\u0627 \u0628\u0643\u0645"

@@ -1,0 +1,195 @@
+"""`personaplex talk` where the machine around it is not as usual: environment, descriptors, signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from personaplex_cli.cli.app import run
+from personaplex_cli.errors import ExitCode
+from personaplex_cli.pcm import SAMPLE_RATE
+from personaplex_cli.tokens import cache_path
+
+Capture = pytest.CaptureFixture[str]
+
+PROGRAM = [sys.executable, "-m", "personaplex_cli"]
+KEY = "pg_secret_0123456789"
+
+
+@pytest.fixture
+def quiet(tmp_path: Path) -> str:
+    path = tmp_path / "quiet.wav"
+    soundfile.write(path, np.zeros(SAMPLE_RATE // 10), SAMPLE_RATE)
+    return str(path)
+
+
+def short(quiet: str, *more: str) -> list[str]:
+    return ["talk", "--local", "--input", quiet, "--max-duration", "0.2", *more]
+
+
+# --- environment and options
+
+
+def test_local_wins_over_what_the_environment_says_of_other_servers(
+    quiet: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERSONAPLEX_SERVER", "wss://voice.example")
+    monkeypatch.setenv("PERSONAPLEX_TOKEN", "abc")
+    assert run(short(quiet)) == ExitCode.OK
+
+
+def test_an_empty_server_is_not_the_one_that_is_paid_for(quiet: str, capsys: Capture) -> None:
+    assert run(["talk", "--server", "", "--token", "abc", "--input", quiet]) == ExitCode.USAGE
+    assert "ws://" in capsys.readouterr().err
+
+
+def test_a_token_from_a_closed_standard_input(
+    quiet: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    assert run(["talk", "--token", "-", "--input", quiet]) == ExitCode.USAGE
+    assert "Standard input is closed" in capsys.readouterr().err
+
+
+def test_a_key_that_no_header_takes(quiet: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLARGRID_API_KEY", "pg_a/b==")
+    assert run(["talk", "--auth", "key", "--input", quiet]) == ExitCode.CREDENTIALS
+    err = capsys.readouterr().err
+    assert "--token-in query" in err and "pg_a" not in err
+
+
+def test_a_wrong_token_leaves_the_kept_one(quiet: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache_path().parent.mkdir(parents=True)
+    cache_path().write_text("{}")
+    command = ["talk", "--server", "ws://127.0.0.1:1", "--token", "abc", "--input", quiet]
+    assert run(command) == ExitCode.CONNECTION
+    assert cache_path().exists()
+
+
+@pytest.mark.parametrize("persona", ["@~nobody-of-that-name/x", "@a\0b", "@"])
+def test_a_persona_file_that_cannot_be(persona: str, quiet: str, capsys: Capture) -> None:
+    assert run(short(quiet, "--persona", persona)) == ExitCode.USAGE
+    assert "without the @" in capsys.readouterr().err
+
+
+def test_an_output_that_is_the_input(quiet: str, capsys: Capture) -> None:
+    before = Path(quiet).read_bytes()
+    assert run(short(quiet, "--output", quiet)) == ExitCode.USAGE
+    assert "would replace the input" in capsys.readouterr().err
+    assert Path(quiet).read_bytes() == before
+
+
+def test_an_output_through_a_link_leaves_the_link(quiet: str, tmp_path: Path) -> None:
+    target, link = tmp_path / "target.wav", tmp_path / "link.wav"
+    target.write_bytes(b"before")
+    link.symlink_to(target)
+    assert run(short(quiet, "--output", str(link), "--max-duration", "0.5")) == ExitCode.OK
+    assert link.is_symlink() and soundfile.info(target).duration > 0
+
+
+def test_names_of_files_do_nothing_to_the_terminal(capsys: Capture) -> None:
+    assert run(["talk", "--local", "--input", "/nope\x1b]0;owned\x07\nerror: x"]) == ExitCode.USAGE
+    err = capsys.readouterr().err
+    assert "\x1b" not in err and "\x07" not in err and err.count("\n") == 2
+
+
+# --- descriptors and signals (POSIX)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="shell redirections of POSIX")
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", ">&- 2>&-", "<&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_changes_nothing_else(redirection: str, quiet: str, tmp_path: Path) -> None:
+    output = tmp_path / "answer.wav"
+    command = [*PROGRAM, *short(quiet, "--output", str(output), "--max-duration", "0.6")]
+    ended = subprocess.run(
+        ["sh", "-c", f'"$@" {redirection}', "sh", *command], capture_output=True, text=True, timeout=30
+    )
+    assert ended.returncode == ExitCode.OK, ended.stderr
+    assert soundfile.info(output).duration > 0.2
+    assert ("Call ended" in ended.stderr) == ("2>" not in redirection)
+    assert "internal error" not in ended.stderr + ended.stdout
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """Takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken: list[socket.socket] = []
+
+        def take() -> None:
+            while True:
+                try:
+                    taken.append(server.accept()[0])
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=take, daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+        for connection in taken:
+            connection.close()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_signals_during_the_exchange_and_the_connection(silent_port: int, quiet: str, tmp_path: Path) -> None:
+    """Ends at once, and leaves nothing behind."""
+    environment = {**os.environ, "POLARGRID_API_KEY": KEY}
+    ends = ["--input", quiet, "--output", str(tmp_path / "answer.wav")]
+    exchange = ["--auth-url", f"http://127.0.0.1:{silent_port}/token"]
+    connection = ["--server", f"ws://127.0.0.1:{silent_port}", "--dialect", "moshi"]
+    runs = {
+        "exchange": (exchange, signal.SIGTERM, ExitCode.INTERRUPTED),
+        "connection": (connection, signal.SIGHUP, ExitCode.OK),
+        "ctrl-c": (connection, signal.SIGINT, ExitCode.OK),
+    }
+    started = {}
+    for name, (options, _, _) in runs.items():
+        started[name] = subprocess.Popen(
+            [*PROGRAM, "talk", *options, *ends], env=environment, stderr=subprocess.PIPE, text=True
+        )
+    for name, process in started.items():
+        _, number, code = runs[name]
+        parts = 0
+        while parts < len(started):  # all have opened their ends; then they connect
+            parts = len([*tmp_path.glob("*.part")]) + sum(p.poll() is not None for p in started.values())
+        assert process.stderr is not None
+        if name != "exchange":
+            assert "connecting" in process.stderr.readline()
+        process.send_signal(number)
+        _, err = process.communicate(timeout=20)
+        assert process.returncode == code, (name, err)
+        assert "Traceback" not in err and KEY not in err
+    assert [*tmp_path.glob("answer*")] == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_nohup_stays_in_force_and_many_hang_ups_are_one(quiet: str, tmp_path: Path) -> None:
+    command = [*PROGRAM, "talk", "--local", "--input", quiet, "--output", str(tmp_path / "a.wav")]
+    ignoring = subprocess.Popen(
+        ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *command, "--max-duration", "2"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    hung_up = subprocess.Popen([*command, "--tail", "60"], stderr=subprocess.PIPE, text=True)
+    for process in (ignoring, hung_up):
+        assert process.stderr is not None
+        while "live" not in process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGHUP)
+    _, err = hung_up.communicate(timeout=20)
+    assert hung_up.returncode == ExitCode.OK and "told to end" in err
+    _, err = ignoring.communicate(timeout=20)
+    assert ignoring.returncode == ExitCode.OK and "time limit" in err
