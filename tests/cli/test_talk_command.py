@@ -365,9 +365,7 @@ def test_insecure_is_warned_about(blip: str, capsys: Capture) -> None:
     assert "warning:" in capsys.readouterr().err
 
 
-def test_texts_are_shown_and_answered(
-    blip: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_texts_are_shown_and_answered(blip: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a stand-in that does not greet, so that it answers at once."""
     clip = behaviours.clip
     nothing = behaviours.Utterance(b"", ())
@@ -375,7 +373,11 @@ def test_texts_are_shown_and_answered(
     options = ["--local", "--input", blip, "--output", "none", "--tail", "1", "--text", "Hello there"]
     assert run(["talk", *options]) == ExitCode.OK
     out, err = capsys.readouterr()
-    assert out.splitlines() == ["you: Hello there", "agent: I have read that.", "agent: You wrote: Hello there"]
+    assert out.splitlines() == [
+        "you: Hello there",
+        "agent: I have read that.",
+        "agent: You wrote: Hello there",
+    ]
     assert "the input ended" in err
 
 

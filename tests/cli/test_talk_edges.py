@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,32 +120,21 @@ def test_a_closed_stream_changes_nothing_else(redirection: str, quiet: str, tmp_
 
 
 @pytest.fixture
-def silent_port() -> Iterator[int]:
-    """Takes connections and says nothing."""
+def silent_server() -> Iterator[socket.socket]:
+    """Takes connections, when asked to, and says nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        taken: list[socket.socket] = []
-
-        def take() -> None:
-            while True:
-                try:
-                    taken.append(server.accept()[0])
-                except OSError:
-                    return
-
-        thread = threading.Thread(target=take, daemon=True)
-        thread.start()
-        yield server.getsockname()[1]
-        server.shutdown(socket.SHUT_RDWR)
-        thread.join(10)
-        for connection in taken:
-            connection.close()
+        server.settimeout(20)
+        yield server
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-def test_signals_during_the_exchange_and_the_connection(silent_port: int, quiet: str, tmp_path: Path) -> None:
+def test_signals_during_the_exchange_and_the_connection(
+    silent_server: socket.socket, quiet: str, tmp_path: Path
+) -> None:
     """Ends at once, and leaves nothing behind."""
     environment = {**os.environ, "POLARGRID_API_KEY": KEY}
     ends = ["--input", quiet, "--output", str(tmp_path / "answer.wav")]
+    silent_port = silent_server.getsockname()[1]
     exchange = ["--auth-url", f"http://127.0.0.1:{silent_port}/token"]
     connection = ["--server", f"ws://127.0.0.1:{silent_port}", "--dialect", "moshi"]
     runs = {
@@ -154,21 +142,15 @@ def test_signals_during_the_exchange_and_the_connection(silent_port: int, quiet:
         "connection": (connection, signal.SIGHUP, ExitCode.OK),
         "ctrl-c": (connection, signal.SIGINT, ExitCode.OK),
     }
-    started = {}
-    for name, (options, _, _) in runs.items():
-        started[name] = subprocess.Popen(
+    for name, (options, number, code) in runs.items():
+        process = subprocess.Popen(
             [*PROGRAM, "talk", *options, *ends], env=environment, stderr=subprocess.PIPE, text=True
         )
-    for name, process in started.items():
-        _, number, code = runs[name]
-        parts = 0
-        while parts < len(started):  # all have opened their ends; then they connect
-            parts = len([*tmp_path.glob("*.part")]) + sum(p.poll() is not None for p in started.values())
-        assert process.stderr is not None
-        if name != "exchange":
-            assert "connecting" in process.stderr.readline()
-        process.send_signal(number)
-        _, err = process.communicate(timeout=20)
+        connection_taken, _ = silent_server.accept()
+        with connection_taken:
+            connection_taken.recv(1)  # it waits for an answer now
+            process.send_signal(number)
+            _, err = process.communicate(timeout=20)
         assert process.returncode == code, (name, err)
         assert "Traceback" not in err and KEY not in err
     assert [*tmp_path.glob("answer*")] == []
