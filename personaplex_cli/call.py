@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 
+from personaplex_cli import endings
 from personaplex_cli.ends import Sink, Source
-from personaplex_cli.errors import AudioError, PersonaplexError, ServerError, UsageError
+from personaplex_cli.errors import PersonaplexError
 from personaplex_cli.events import (
     AgentText,
     CallEnded,
@@ -71,7 +72,6 @@ MAX_TEXT_CHARS: Final = 4096
 
 ERROR_LINGERS_S: Final = 5.0
 """A close so soon after an error message of the server is taken as its consequence."""
-
 
 SERVER_CLOSED_NOTICE: Final = (
     "The server ended the session, as these servers do after some minutes. "
@@ -213,10 +213,7 @@ class Call:
     def _count_useless(self) -> None:
         self._useless += 1
         if self._useless > MAX_USELESS:
-            error = ServerError(
-                f"The server sent {MAX_USELESS:,} messages of no use: this is no conversation."
-            )
-            self._finish(CloseStory(EndReason.SERVER_ERROR, "", error))
+            self._finish(endings.of_nonsense(MAX_USELESS))
 
     async def _watch(self) -> None:
         """Looks at the limits and reports levels."""
@@ -317,26 +314,14 @@ class Call:
     def _blame_error_message(self, story: CloseStory) -> CloseStory:
         if self._server_error is None or self._loop.time() - self._server_error[0] > ERROR_LINGERS_S:
             return story
-        return CloseStory(
-            EndReason.SERVER_ERROR,
-            story.detail,
-            ServerError(f"The server reported an error: {self._server_error[1]}"),
-        )
+        return endings.of_server_error(self._server_error[1], story.detail)
 
     def _fail(self, error: BaseException) -> None:
         """An end, or the listener, failed. Event loop only."""
-        match error:
-            case AudioError():
-                self._finish(CloseStory(EndReason.AUDIO_FAILED, "", error))
-            case BrokenPipeError():  # `| head` has seen enough
-                self._finish(CloseStory(EndReason.OUTPUT_FAILED, "nobody reads it any more", None))
-            case OSError():
-                story = UsageError(f"The output cannot be written: {error.strerror}.")
-                self._finish(CloseStory(EndReason.OUTPUT_FAILED, "", story))
-            case PersonaplexError():
-                self._finish(CloseStory(EndReason.OUTPUT_FAILED, "", error))
-            case _:
-                self._bug(error)
+        if story := endings.of_failed_end(error):
+            self._finish(story)
+        else:
+            self._bug(error)
 
     def _bug(self, error: BaseException) -> None:
         """What is not foreseen is raised by `run`, after everything is closed."""

@@ -332,13 +332,14 @@ def test_hanging_up_while_connecting_gives_the_connection_up() -> None:
     rig = Rig()
     rig.connect_hangs = True
 
-    async def script(rig: Rig) -> None:
-        await asyncio.sleep(1)
-        rig.call.hang_up()
+    async def main() -> CallEnded:
+        asyncio.get_running_loop().call_later(1, rig.call.hang_up)
+        ended = await rig.call.run()
+        assert rig.connect_cancelled  # not by the end of the loop
+        return ended
 
-    ended = rig.run(script)
+    ended = run_virtual(main())
     assert (ended.reason, ended.error) == (EndReason.HUNG_UP, None)
-    assert rig.connect_cancelled
     assert ended.lasted_s == pytest.approx(1.0, abs=0.1)
 
 

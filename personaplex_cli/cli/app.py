@@ -51,7 +51,10 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def personaplex(
     context: typer.Context,
-    debug: Annotated[bool, typer.Option("--debug", "-v", help="Show a traceback with every error.")] = False,
+    debug: Annotated[
+        bool,
+        typer.Option("--debug", "-v", help="Show tracebacks, all counters, and what sound libraries say."),
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,

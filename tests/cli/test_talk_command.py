@@ -400,16 +400,17 @@ def test_a_call_that_breaks_off_is_made_again_until_the_time_is_up(
 ) -> None:
     monkeypatch.setenv("POLARGRID_API_KEY", KEY)
     monkeypatch.setattr(conversation, "RECONNECT_AFTER_S", 0.1)
-    standin = servers.start(drop=At(0.6))
-    options = ["--server", standin.url, "--auth-url", standin.auth_url, "--max-duration", "1.5"]
+    standin = servers.start(drop=At(0.32))
+    options = ["--server", standin.url, "--auth-url", standin.auth_url, "--max-duration", "2"]
     output = tmp_path / "answer.wav"
     command = ["talk", "--input", blip, "--output", str(output), "--tail", "60", "--reconnect", *options]
     assert run(command) == ExitCode.OK
     out, err = capsys.readouterr()
-    assert out.count("new call: ") == 2
-    assert err.count("state: live") == 3
+    n_more = out.count("new call: ")
+    assert n_more >= 2  # usually four
+    assert err.count("state: live") in (n_more, n_more + 1)  # the time may be up before the last one is
     assert "the time limit was reached" in err
-    assert soundfile.info(output).duration > 1.0
+    assert soundfile.info(output).duration > 0.4  # more than one of them gave
 
 
 def test_a_call_that_breaks_off_at_once_is_not_made_again(
