@@ -24,7 +24,6 @@ from personaplex_cli.cli.serve import serve
 from personaplex_cli.cli.talk import talk
 from personaplex_cli.cli.token import token
 from personaplex_cli.cli.voices import voices
-from personaplex_cli.devices import stuck
 from personaplex_cli.errors import ExitCode, PersonaplexError, UsageError
 
 app = typer.Typer(
@@ -77,9 +76,17 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a device's name may not exist in the terminal's encoding
     code = run(sys.argv[1:])
-    if stuck() or _threads_left():  # the usual way out would wait for them
+    if _portaudio_hangs() or _threads_left():  # the usual way out would wait for them
         os._exit(code)
     sys.exit(code)
+
+
+def _portaudio_hangs() -> bool:
+    if "personaplex_cli.devices" not in sys.modules:  # not worth importing for a command without sound
+        return False
+    from personaplex_cli.devices import stuck
+
+    return stuck()
 
 
 def _threads_left() -> bool:

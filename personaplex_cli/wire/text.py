@@ -7,8 +7,6 @@ byte-fallback pieces (`<0xE2>`), one byte at a time; a UTF-8 sequence can be spl
 from __future__ import annotations
 
 import codecs
-import html
-import json
 import re
 from collections.abc import Iterable
 from typing import Final
@@ -57,6 +55,9 @@ def redact(text: str, secrets: Iterable[str]) -> str:
     Secrets under 6 characters are left: a persona "Hi" would blank out half of what a server says. Takes time
     in proportion to both lengths: for texts of some hundred characters.
     """
+    import html  # not at the top: every command imports this module, and this is for the rare case
+    import json
+
     for secret in secrets:
         if len(secret) < 6:
             continue
