@@ -195,8 +195,8 @@ def test_ends_that_are_none_of_an_error(code: int, live_s: float, reason: EndRea
     assert (story.error is None) == (reason is EndReason.SERVER_CLOSED)
 
 
-async def _lingering_server(frame: bytes) -> tuple[asyncio.Server, int]:
-    """Upgrades, sends `frame`, and keeps the connection."""
+async def _lingering_server(last_bytes: bytes) -> tuple[asyncio.Server, int]:
+    """Upgrades, sends `last_bytes`, and keeps the connection."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -218,16 +218,16 @@ async def _lingering_server(frame: bytes) -> tuple[asyncio.Server, int]:
 
 
 @pytest.mark.parametrize(
-    ("frame", "code"),
+    ("last_bytes", "code"),
     [
         (b"\x88\x08" + struct.pack(">H", 4401) + b"stale!", 4401),
         (b"\x88\x00", 1005),
         (b"\x83\x00", 1002),  # an opcode that RFC 6455 reserves
     ],
 )
-def test_a_server_that_closes_and_stays_is_left_soon(frame: bytes, code: int) -> None:
+def test_a_server_that_closes_and_stays_is_left_soon(last_bytes: bytes, code: int) -> None:
     async def main() -> int:
-        server, port = await _lingering_server(frame)
+        server, port = await _lingering_server(last_bytes)
         endpoint = build_endpoint(Dialect.MOSHI, f"ws://127.0.0.1:{port}", voice="NATF0", persona=None)
         voice = await VoiceSocket.connect(endpoint)
         with pytest.raises(SocketClosed) as closed:

@@ -5,12 +5,13 @@ import sys
 from array import array
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personaplex_cli import pcm
 from personaplex_cli.pcm import SILENCE_DBFS, duration_ms, level_dbfs, samples, silence, to_pcm
 
+EXPLORE = settings(deadline=None, max_examples=50)
 sixteen_bits = st.integers(-32768, 32767)
 
 
@@ -37,11 +38,13 @@ def test_levels_of_known_signals(block: bytes, dbfs: float) -> None:
     assert level_dbfs(block) == pytest.approx(dbfs, abs=0.01)
 
 
+@EXPLORE
 @given(st.lists(sixteen_bits, max_size=50))
 def test_a_level_is_a_number_between_silence_and_full_scale(values: list[int]) -> None:
     assert SILENCE_DBFS <= level_dbfs(to_pcm(array("h", values))) <= 0
 
 
+@EXPLORE
 @given(st.lists(sixteen_bits, max_size=50))
 def test_samples_survive_the_way_to_bytes_and_back(values: list[int]) -> None:
     assert list(samples(to_pcm(array("h", values)))) == values

@@ -16,7 +16,7 @@ from ogg_pages import read_pages, spoil
 
 from personaplex_cli.codec.ogg import Hole, Packet, PacketReader, PageWriter, StreamBegan
 
-EXPLORE = settings(derandomize=True, deadline=None, max_examples=60)
+EXPLORE = settings(derandomize=True, deadline=None, max_examples=30)
 CONTINUED, BOS, EOS = 1, 2, 4
 SERIAL = 42
 LARGEST_PAGE = 27 + 255 + 255 * 255

@@ -170,7 +170,7 @@ PIECES = st.one_of(
     st.just("x" * 700),
 )
 GAPS_S = st.sampled_from([0.0, 0.1, 1.3])
-EXPLORE = settings(deadline=None, max_examples=50)
+EXPLORE = settings(deadline=None, max_examples=40)
 
 
 @EXPLORE
