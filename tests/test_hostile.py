@@ -206,7 +206,7 @@ async def _lingering_server(last_bytes: bytes) -> tuple[asyncio.Server, int]:
         writer.write(
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Accept: {accept}\r\n\r\n".encode()
-            + frame
+            + last_bytes
         )
         with contextlib.suppress(ConnectionError):
             await reader.read()
