@@ -19,6 +19,8 @@ demo: setup ## Talk to the local stand-in with a spoken question (no key, no sou
 	$(BIN)/personaplex talk --local --input examples/question.opus --output answer.wav
 	@echo 'Its voice is in answer.wav. With microphone and speaker: $(BIN)/personaplex talk --local'
 
+# The tests start the program some sixty times: compiled once, not each time, whatever the environment says.
+test: export PYTHONDONTWRITEBYTECODE =
 test: check ## Check, then run the tests with branch coverage
 	@sh scripts/setup.sh test
 	$(BIN)/python -m pytest -n 4 --dist loadscope --cov --cov-report=term-missing --cov-fail-under=95
