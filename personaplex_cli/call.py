@@ -378,6 +378,7 @@ class Call:
             messages_skipped=self._session.skipped,
             payloads_dropped=playback.payloads_dropped,
             holes=decoder.holes,
+            resyncs=decoder.resyncs,
             packets_bad=decoder.packets_bad,
             streams=decoder.streams,
             received_ms=round(playback.received_ms),

@@ -58,6 +58,8 @@ class Counters:
     """Audio payloads dropped because the playback thread was 30 s behind."""
     holes: int = 0
     """Places where the server's Ogg stream was damaged or incomplete; concealed."""
+    resyncs: int = 0
+    """Stretches of what the server sent that belonged to no valid page (each bad checksum is one)."""
     packets_bad: int = 0
     """Opus packets of the server that could not be decoded; concealed."""
     streams: int = 0

@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from io import TextIOWrapper
 from typing import Annotated
 
@@ -77,6 +78,9 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a device's name may not exist in the terminal's encoding
     code = run(sys.argv[1:])
     if _portaudio_hangs() or _threads_left():  # the usual way out would wait for them
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):  # gone, closed, or never there
+                stream.flush()
         os._exit(code)
     sys.exit(code)
 

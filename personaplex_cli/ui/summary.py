@@ -57,6 +57,10 @@ def _troubles(counters: Counters) -> list[str]:
         ),
         (counters.silence_inserted, f"{silence_s:.2f} s of silence sent while your side had nothing"),
         (counters.holes, f"{_times(counters.holes, 'gap')} in the agent's audio"),
+        (
+            0 if counters.holes else counters.resyncs,  # a damaged page leaves a gap, too
+            f"unusable data skipped {_times(counters.resyncs, 'time')}",
+        ),
         (counters.packets_bad, f"{_times(counters.packets_bad, 'audio packet')} could not be decoded"),
         (
             counters.payloads_dropped,
