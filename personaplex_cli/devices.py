@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Final, Literal
 
-from personaplex_cli.errors import AudioError, MissingLibraryError
+from personaplex_cli.errors import AudioError, MissingLibraryError, PersonaplexError
 from personaplex_cli.pcm import SAMPLE_RATE
 from personaplex_cli.syslibs import install_hint
 from personaplex_cli.wire.text import safe_text
+
+BLOCK_SAMPLES: Final = SAMPLE_RATE * 10 // 1000
+"""10 ms: half a packet, so that a packet of ours waits for at most one more block."""
 
 START_LIMIT_S: Final = 3.0
 """For PortAudio to start a stream: the call is live, and billed, while the microphone starts."""
@@ -161,15 +164,43 @@ def _listing(devices: Sequence[Device], title: str) -> str:
     return "\n".join([title, *(f"{device.index:>3}  {device.label}" for device in devices)])
 
 
-def open_stream(
-    kind: Kind,
-    device: Device,
-    *,
-    block_samples: int,
-    callback: Callable[..., None],
-    finished_callback: Callable[[], None],
-) -> Any:
-    """A raw 24 kHz mono 16-bit stream of sounddevice on the device, not started yet. Raises AudioError."""
+class DeviceStream:
+    """A raw 24 kHz mono 16-bit stream on one device: opened here, started with the first call."""
+
+    def __init__(self, kind: Kind, device: Device, callback: Callable[[Any, int], None]) -> None:
+        """`callback` gets PortAudio's buffer and its length in samples, on PortAudio's thread. AudioError."""
+        self._kind = kind
+        self._callback = callback
+        self._closing = False
+        self._on_failure: Callable[[PersonaplexError], None] | None = None
+        self.flags = 0
+        """Blocks that PortAudio marked as late or overrun."""
+        self._stream = _open(kind, device, self._on_block, self._on_finished)
+
+    def start(self, on_failure: Callable[[PersonaplexError], None]) -> None:
+        """`on_failure` is called on PortAudio's thread when the device is lost. Raises AudioError."""
+        self._on_failure = on_failure
+        if not self._stream.active:
+            start_stream(self._stream, self._kind)
+
+    def close(self) -> None:
+        """Takes `CLOSE_LIMIT_S` at most."""
+        self._closing = True
+        close_stream(self._stream)
+
+    def _on_block(self, buffer: Any, n_samples: int, times: Any, status: Any) -> None:
+        if status:
+            self.flags += 1
+        self._callback(buffer, n_samples)
+
+    def _on_finished(self) -> None:
+        """PortAudio's thread: the stream ended. Unless we closed it, the device is gone."""
+        if not self._closing and self._on_failure is not None:
+            hint = "Connect it again, or choose another one."
+            self._on_failure(AudioError(f"The {_ROLE[self._kind]} is gone.", hint))
+
+
+def _open(kind: Kind, device: Device, callback: Callable[..., None], finished: Callable[[], None]) -> Any:
     sounddevice = load_sounddevice()
     stream = sounddevice.RawInputStream if kind == "input" else sounddevice.RawOutputStream
     try:
@@ -178,10 +209,10 @@ def open_stream(
             channels=1,
             dtype="int16",
             device=device.index,
-            blocksize=block_samples,
+            blocksize=BLOCK_SAMPLES,
             latency="low",
             callback=callback,
-            finished_callback=finished_callback,
+            finished_callback=finished,
         )
     except (sounddevice.PortAudioError, ValueError) as error:
         raise AudioError(

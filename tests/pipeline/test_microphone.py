@@ -8,9 +8,10 @@ import pytest
 from fakes import FakeSounddevice, FakeStream, PortAudioError, fake_device, run_virtual
 
 from personaplex_cli import devices
+from personaplex_cli.devices import BLOCK_SAMPLES
 from personaplex_cli.errors import AudioError, ExitCode, PersonaplexError
 from personaplex_cli.pcm import PACKET_SAMPLES, silence
-from personaplex_cli.pipeline.microphone import BLOCK_SAMPLES, BUFFER_BLOCKS, GRACE_S, Microphone
+from personaplex_cli.pipeline.microphone import BUFFER_BLOCKS, GRACE_S, Microphone
 
 QUIET = silence(PACKET_SAMPLES)
 
