@@ -61,7 +61,9 @@ def make_plan(options: TalkOptions) -> Plan:
         if note:
             print_note(note)
     if options.insecure:
-        print_warning("the server's certificate is not checked (--insecure): anyone may be listening.")
+        print_warning(
+            "the server's certificate is not checked (--insecure): anyone may listen, and take key and token."
+        )
     limits = Limits(
         handshake_s=_seconds("--handshake-timeout", options.handshake_timeout_s) or math.inf,
         max_duration_s=_seconds("--max-duration", options.max_duration_s),
@@ -121,9 +123,11 @@ def find_credentials(options: TalkOptions) -> str | None:
             message = "The API key has characters that cannot go into this header."
             raise CredentialsError(message, "Send it in the query: --token-in query")
         return key
-    if options.auth_url is None:  # what is trusted for a server of one's own is not for PolarGrid's
+    if options.server is not None and options.auth_url is None:
+        # What is said of the certificate of a server of one's own does not hold for PolarGrid's exchange.
         return get_token(key, AUTH_URL).value
-    return get_token(key, options.auth_url, ca_file=options.ca_file, insecure=options.insecure).value
+    url = options.auth_url or AUTH_URL
+    return get_token(key, url, ca_file=options.ca_file, insecure=options.insecure).value
 
 
 def keeps_token(options: TalkOptions) -> bool:

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 from personaplex_cli.cli.app import run
-from personaplex_cli.errors import ExitCode
+from personaplex_cli.errors import CredentialsError, ExitCode
 from personaplex_cli.pcm import SAMPLE_RATE
 from personaplex_cli.tokens import cache_path
 
@@ -23,6 +23,7 @@ Capture = pytest.CaptureFixture[str]
 
 PROGRAM = [sys.executable, "-m", "personaplex_cli"]
 KEY = "pg_secret_0123456789"
+CA_FILE = Path(__file__).parent.parent / "fixtures" / "tls" / "loopback.pem"
 
 
 @pytest.fixture
@@ -73,6 +74,29 @@ def test_a_wrong_token_leaves_the_kept_one(quiet: str, monkeypatch: pytest.Monke
     command = ["talk", "--server", "ws://127.0.0.1:1", "--token", "abc", "--input", quiet]
     assert run(command) == ExitCode.CONNECTION
     assert cache_path().exists()
+
+
+@pytest.mark.parametrize(
+    ("where", "trusted_for_the_exchange"),
+    [
+        ([], True),  # a company's proxy stands before all of PolarGrid's addresses
+        (["--server", "wss://127.0.0.1:1"], False),
+        (["--server", "wss://127.0.0.1:1", "--auth-url", "https://127.0.0.1:1/token"], True),
+    ],
+)
+def test_whom_the_exchange_trusts(
+    where: list[str], trusted_for_the_exchange: bool, quiet: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusted: list[Path | None] = []
+
+    def exchange(key: str, url: str, *, ca_file: Path | None = None, insecure: bool = False) -> None:
+        trusted.append(ca_file)
+        raise CredentialsError("enough")
+
+    monkeypatch.setenv("POLARGRID_API_KEY", KEY)
+    monkeypatch.setattr("personaplex_cli.auth.get_token", exchange)
+    assert run(["talk", *where, "--ca-file", str(CA_FILE), "--input", quiet]) == ExitCode.CREDENTIALS
+    assert trusted == [CA_FILE if trusted_for_the_exchange else None]
 
 
 @pytest.mark.parametrize("persona", ["@~nobody-of-that-name/x", "@a\0b", "@"])
