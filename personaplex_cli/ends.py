@@ -126,9 +126,10 @@ class SpeakerSink:
 
     def __init__(self, device: Device) -> None:
         """Raises AudioError when the device cannot be opened."""
-        from personaplex_cli.pipeline.playout import Playout
+        from personaplex_cli.pipeline.playout import LIMIT_MS, Playout
         from personaplex_cli.pipeline.speaker import Speaker
 
+        self._limit_samples = SAMPLE_RATE * LIMIT_MS // 1000
         self._new_playout = Playout
         self._playout = Playout()
         self._speaker = Speaker(device, lambda n_samples: self._playout.pull(n_samples))
@@ -147,7 +148,8 @@ class SpeakerSink:
         """Blocks until what is held has been heard: at most the playout buffer's limit."""
         if not self._closed:
             self._closed = True
-            time.sleep(self._playout.held_samples / SAMPLE_RATE)
+            # No longer than that, whatever is held: a device that hangs plays none of it.
+            time.sleep(min(max(0, self._playout.held_samples), self._limit_samples) / SAMPLE_RATE)
             self._speaker.close()
 
     @property
@@ -156,7 +158,8 @@ class SpeakerSink:
 
     @property
     def dropped_ms(self) -> int:
-        return self._playout.dropped_samples * 1000 // SAMPLE_RATE
+        dropped = self._playout.dropped_samples + self._playout.refused_samples
+        return dropped * 1000 // SAMPLE_RATE
 
     @property
     def device_flags(self) -> int:

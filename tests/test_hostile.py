@@ -13,16 +13,19 @@ import threading
 from pathlib import Path
 
 import pytest
-from fakes import FakeSink, FakeSocket, FakeSource, run_virtual
+from fakes import FakeSink, FakeSocket, FakeSounddevice, FakeSource, fake_device, run_virtual
 
+from personaplex_cli import devices
 from personaplex_cli.call import MAX_TEXT_CHARS, MAX_USELESS, Call, Opening
 from personaplex_cli.codec.stream import StreamEncoder
+from personaplex_cli.ends import SpeakerSink
 from personaplex_cli.errors import ServerError, UsageError
 from personaplex_cli.events import AgentText, CallEnded, EndReason, Event, Notice
 from personaplex_cli.limits import Limits
-from personaplex_cli.pcm import PACKET_SAMPLES, silence
+from personaplex_cli.pcm import PACKET_SAMPLES, STEP_SAMPLES, silence
 from personaplex_cli.pipeline.files import FileSource
 from personaplex_cli.pipeline.playback import QUEUE_BYTES, Playback
+from personaplex_cli.pipeline.playout import LIMIT_MS, UNHEARD_SAMPLES, Playout
 from personaplex_cli.pipeline.websocket import SocketClosed, VoiceSocket
 from personaplex_cli.threads import in_thread
 from personaplex_cli.ui import view
@@ -306,3 +309,29 @@ def test_work_in_a_thread_that_hangs_can_be_left() -> None:
 
     asyncio.run(main())
     goes_on.set()  # what it comes to after the loop is closed is thrown away
+
+
+def test_a_device_that_hangs_fills_no_memory_and_holds_up_no_exit() -> None:
+    playout = Playout()
+    for _ in range(1000):  # eighty seconds that nobody pulls
+        playout.push(silence(STEP_SAMPLES))
+    assert playout.held_samples <= UNHEARD_SAMPLES
+    assert playout.held_samples + playout.refused_samples == 1000 * STEP_SAMPLES
+    playout.pull(20 * STEP_SAMPLES)
+    assert playout.held_samples < STEP_SAMPLES  # it goes on with what is new
+
+
+def test_closing_a_speaker_that_hangs_waits_for_no_more_than_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(devices, "load_sounddevice", FakeSounddevice)
+    monkeypatch.setattr("personaplex_cli.ends.time.sleep", slept.append)
+    sink = SpeakerSink(fake_device())
+    sink.start(lambda error: None)
+    for _ in range(1000):
+        sink.write(silence(STEP_SAMPLES))
+    sink.close()
+    sink.close()
+    assert slept == [LIMIT_MS / 1000]
+    assert sink.dropped_ms > 60_000

@@ -10,7 +10,7 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import typer
 
@@ -28,13 +28,15 @@ from personaplex_cli.tokens import forget_token
 from personaplex_cli.ui.screen import Screen, open_screen
 from personaplex_cli.ui.summary import dropped_lines, end_lines, end_reason
 from personaplex_cli.wire.endpoint import Dialect, Endpoint, build_endpoint
-from personaplex_cli.wire.text import safe_text
+from personaplex_cli.wire.text import redact, safe_text
 
 if TYPE_CHECKING:
     from personaplex_cli.standin.server import StandIn
 
 RECONNECT_AFTER_S: Final = 10.0
 """A call that broke off earlier is not made again: each attempt is billed."""
+
+MAX_METADATA_CHARS: Final = 1000
 
 SCREEN_LIMIT_S: Final = 1.0
 """For the last lines to reach the terminal or pipe; the socket is closed by then."""
@@ -65,7 +67,8 @@ class Conversation:
         self._plan = plan
         self._standin: StandIn | None = None
         self._interrupts = Interrupts()
-        self._metadata: Any = None
+        self._secrets: tuple[str, ...] = ()
+        self._metadata = "no metadata"
 
     async def run(self) -> CallEnded:
         """The end of the (last) call. Raises PersonaplexError where no call could be tried, and
@@ -92,13 +95,14 @@ class Conversation:
                 ended = replace(ended, error=ended.error or error)
             last_lines += end_lines(ended, written)
             if self._options.debug:
-                last_lines += [str(ended.counters), safe_text(json.dumps(self._metadata))]
+                last_lines += [str(ended.counters), self._metadata]
             return ended
 
     async def _calls(self, token: str | None) -> CallEnded:
         limits = self._plan.limits
         while True:
             endpoint = self._endpoint(token)
+            self._secrets = endpoint.secrets
             call = Call(
                 partial(VoiceSocket.connect, endpoint, self._plan.tls),
                 self._plan.source,
@@ -143,7 +147,8 @@ class Conversation:
 
     def _listen(self, event: Event) -> None:
         if isinstance(event, Metadata):
-            self._metadata = event.data
+            text = safe_text(json.dumps(event.data))[:MAX_METADATA_CHARS]
+            self._metadata = f"metadata: {redact(text, self._secrets)}"
         self._screen.listen(event)
 
     def _now_s(self) -> float:

@@ -21,6 +21,10 @@ MARGIN_MS: Final = 40
 LIMIT_MS: Final = 400
 """More than this is never held. Five steps: a stall as long as that is heard in full, then caught up."""
 
+UNHEARD_SAMPLES: Final = 10 * SAMPLE_RATE
+"""Never more than this, even when nobody pulls: a device that hangs enforces no limit. What comes then is not
+taken; when pulling goes on, the limit above decides about the rest."""
+
 _SEAM_SAMPLES: Final = SAMPLE_RATE * 5 // 1000
 """Length of a fade: 5 ms is too short to hear and long enough not to click."""
 
@@ -44,7 +48,9 @@ class Playout:
         self.underruns = 0
         """Times playing had to stop in the middle of the audio; counted when it goes on."""
         self.dropped_samples = 0
-        """Audio dropped because more than the limit was held."""
+        """Audio dropped because more than the limit was held; the pulling thread counts."""
+        self.refused_samples = 0
+        """Audio not taken because nobody pulled for so long; the pushing thread counts."""
 
     @property
     def held_samples(self) -> int:
@@ -53,9 +59,12 @@ class Playout:
 
     def push(self, pcm: bytes) -> None:
         """Pushing thread only."""
-        if pcm:
+        n_samples = len(pcm) // SAMPLE_BYTES
+        if self.held_samples + n_samples > UNHEARD_SAMPLES:
+            self.refused_samples += n_samples
+        elif pcm:
             self._blocks.append(pcm)
-            self._pushed += len(pcm) // SAMPLE_BYTES
+            self._pushed += n_samples
 
     def pull(self, n_samples: int) -> bytes:
         """Exactly `n_samples`, silence where there is no audio. Pulling thread only."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ import soundfile
 from personaplex_cli.cli.app import run
 from personaplex_cli.errors import CredentialsError, ExitCode
 from personaplex_cli.pcm import SAMPLE_RATE
+from personaplex_cli.standin.session import StandInSession
 from personaplex_cli.tokens import cache_path
 
 Capture = pytest.CaptureFixture[str]
@@ -124,6 +126,20 @@ def test_names_of_files_do_nothing_to_the_terminal(capsys: Capture) -> None:
     assert run(["talk", "--local", "--input", "/nope\x1b]0;owned\x07\nerror: x"]) == ExitCode.USAGE
     err = capsys.readouterr().err
     assert "\x1b" not in err and "\x07" not in err and err.count("\n") == 2
+
+
+def test_metadata_that_echoes_the_persona_is_not_shown(
+    quiet: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    persona = 'You are "Bob", a secret\nnobody knows of.'
+
+    async def echo(session: StandInSession) -> None:
+        await session._send(b"\x04" + json.dumps({"prompt": persona, "model": "x"}).encode())
+
+    monkeypatch.setattr(StandInSession, "_send_metadata", echo)
+    assert run(["--debug", *short(quiet, "--persona", persona)]) == ExitCode.OK
+    shown = "".join(capsys.readouterr())
+    assert '"model": "x"' in shown and "[hidden]" in shown and "Bob" not in shown
 
 
 # --- descriptors and signals (POSIX)
