@@ -25,18 +25,23 @@ from personaplex_cli.events import (
     CallEnded,
     CallState,
     Counters,
+    DeviceChanged,
+    DeviceState,
     EndReason,
     Event,
+    Lag,
     Levels,
     Listener,
     Metadata,
     Notice,
+    Reports,
     ServerSaidError,
     StateChanged,
     UserText,
 )
+from personaplex_cli.lag import LagGauge
 from personaplex_cli.limits import Limits, LimitWatch
-from personaplex_cli.pcm import SILENCE_DBFS, level_dbfs
+from personaplex_cli.pcm import PACKET_MS, SILENCE_DBFS, level_dbfs
 from personaplex_cli.pipeline.encoder import Encoder
 from personaplex_cli.pipeline.playback import Playback
 from personaplex_cli.pipeline.websocket import SocketClosed
@@ -131,6 +136,13 @@ class Call:
         self._server_error: tuple[float, str] | None = None
         self._skips_told: set[str] = set()
         self._useless = 0
+        self._lag = LagGauge()
+        self._over = False
+        self._reports = Reports(
+            failed=lambda error: self._soon(self._fail, error),
+            device=lambda role, state, name: self._soon(self._emit_device, role, state, name),
+            notice=lambda text: self._soon(self._emit_notice, text),
+        )
 
     async def run(self) -> CallEnded:
         """Holds the conversation and returns its last event, which was emitted too.
@@ -142,7 +154,7 @@ class Call:
         self._began_s = self._loop.time()
         self._live = asyncio.Event()
         self._end: asyncio.Future[CloseStory] = self._loop.create_future()
-        self._playback = Playback(self._sink.write, self._fail_from_thread)
+        self._playback = Playback(self._sink.write, self._reports.failed)
         self._emit_state(CallState.CONNECTING)
         try:
             if self._sink_starts() and (socket := await self._connect_or_end()):
@@ -157,6 +169,7 @@ class Call:
         if story.reason is EndReason.SERVER_CLOSED and story.error is None:
             self._emit(Notice(self._now_s(), SERVER_CLOSED_NOTICE))
         ended = self._ended(story)
+        self._over = True
         self._emit_state(CallState.ENDED)
         self._emit(ended)
         return ended
@@ -174,7 +187,7 @@ class Call:
         for header in self._encoder.headers():
             await socket.send(self._session.pack_audio(header, self._loop.time()))
         self._stream_begun = True
-        self._source.start(self._fail_from_thread)
+        self._source.start(self._reports)
         for text in self._opening.texts:
             await socket.send(self._session.pack_text(text))
             self._emit(UserText(self._now_s(), text))
@@ -182,8 +195,8 @@ class Call:
             block = await self._source.read()
             self._user_dbfs = max(self._user_dbfs, level_dbfs(block.pcm))
             now_s = self._loop.time()
-            if (page := self._encoder.page(block, now_s)) is not None:
-                await socket.send(self._session.pack_audio(page, now_s))
+            if pages := self._encoder.pages(block, now_s):
+                await socket.send(self._session.pack_audio(pages, now_s))
 
     async def _downlink(self, socket: Socket) -> None:
         while True:
@@ -195,7 +208,9 @@ class Call:
                     self._emit_state(CallState.LIVE)
                     self._live.set()
                 case Audio(payload):
-                    self._playback.feed(payload)
+                    now_s = self._loop.time()
+                    self._lag.arrived(now_s, self._encoder.packets * PACKET_MS)
+                    self._playback.feed(payload, now_s)
                 case Text(payload):
                     self._emit_text(self._transcript.feed(payload))
                 case ErrorMessage(text):
@@ -228,6 +243,7 @@ class Call:
                 self._finish(CloseStory(reason, "", error))
             if self._session.live:
                 over = watch.live(now_s, **self._take_levels(), input_finished=self._source.finished)
+                self._look_at_lag(now_s)
             else:
                 over = watch.waiting(now_s)
                 if not told and now_s - opened_s >= LONG_WAIT_S:
@@ -242,11 +258,16 @@ class Call:
         self._emit(Levels(self._now_s(), user_dbfs, agent_dbfs))
         return {"user_dbfs": user_dbfs, "agent_dbfs": agent_dbfs}
 
+    def _look_at_lag(self, now_s: float) -> None:
+        self._lag.look(now_s, *self._playback.received, self._sink.lag_ms)
+        if reading := self._lag.take(now_s):
+            self._emit(Lag(self._now_s(), *reading))
+
     # --- beginning and end
 
     def _sink_starts(self) -> bool:
         try:
-            self._sink.start(self._fail_from_thread)
+            self._sink.start(self._reports)
         except PersonaplexError as error:
             self._fail(error)
             return False
@@ -296,7 +317,7 @@ class Call:
 
     async def _say_goodbye(self, socket: Socket) -> None:
         if self._stream_begun:
-            for message in self._session.pack_finish(self._encoder.last_page()):
+            for message in self._session.pack_finish(self._encoder.last_pages()):
                 await socket.send(message)
         await socket.close()
 
@@ -328,9 +349,15 @@ class Call:
         if not self._end.done():
             self._end.set_exception(error)
 
-    def _fail_from_thread(self, error: Exception) -> None:
+    def _soon(self, action: Callable[..., None], *arguments: object) -> None:
+        """From any thread: `action` on the event loop, unless the call is over."""
+
+        def act() -> None:
+            if not self._over:
+                action(*arguments)
+
         with contextlib.suppress(RuntimeError):  # the loop is closed: so is the call
-            self._loop.call_soon_threadsafe(self._fail, error)
+            self._loop.call_soon_threadsafe(act)
 
     def _finish(self, story: CloseStory) -> None:
         """The first reason wins."""
@@ -347,6 +374,12 @@ class Call:
 
     def _emit_state(self, state: CallState) -> None:
         self._emit(StateChanged(self._now_s(), state))
+
+    def _emit_device(self, role: str, state: DeviceState, name: str) -> None:
+        self._emit(DeviceChanged(self._now_s(), role, state, name))
+
+    def _emit_notice(self, text: str) -> None:
+        self._emit(Notice(self._now_s(), text))
 
     def _emit_text(self, text: str) -> None:
         for at in range(0, len(text), MAX_TEXT_CHARS):
@@ -370,6 +403,7 @@ class Call:
 
     def _counters(self) -> Counters:
         decoder, playback = self._playback.decoder, self._playback
+        remote_ms, local_ms = self._lag.medians()
         return Counters(
             packets_sent=self._encoder.packets,
             packets_dropped=self._encoder.dropped + self._source.packets_dropped,
@@ -381,10 +415,13 @@ class Call:
             resyncs=decoder.resyncs,
             packets_bad=decoder.packets_bad,
             streams=decoder.streams,
-            received_ms=round(playback.received_ms),
-            underruns=self._sink.underruns,
-            playout_dropped_ms=self._sink.dropped_ms,
-            device_flags=self._source.device_flags + self._sink.device_flags,
+            received_ms=round(playback.received[1]),
+            lag_remote_ms=None if remote_ms is None else round(remote_ms),
+            lag_local_ms=None if local_ms is None else round(local_ms),
+            echo_blocks_dropped=self._source.echo_blocks_dropped,
+            playout=self._sink.playout,
+            microphone=self._source.device,
+            speaker=self._sink.device,
         )
 
 

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
-from personaplex_cli.errors import PersonaplexError, UsageError
-from personaplex_cli.events import Written
-from personaplex_cli.pcm import SAMPLE_RATE, Block
+from personaplex_cli.errors import UsageError
+from personaplex_cli.events import DeviceCounters, PlayoutCounters, Reports, Written
+from personaplex_cli.pcm import Block
 
 if TYPE_CHECKING:
-    from personaplex_cli.devices import Device
+    from personaplex_cli.echo import Echo
 
 PIPE: Final = "-"
 NOTHING: Final = "none"
@@ -39,10 +37,13 @@ class Source(Protocol):
         """What was lost because nobody called `read`."""
 
     @property
-    def device_flags(self) -> int: ...
+    def echo_blocks_dropped(self) -> int: ...
 
-    def start(self, on_failure: Callable[[PersonaplexError], None]) -> None:
-        """Called at the handshake of each call. `on_failure` may be called from any thread. AudioError."""
+    @property
+    def device(self) -> DeviceCounters: ...
+
+    def start(self, reports: Reports) -> None:
+        """Called at the handshake of each call. AudioError."""
 
     async def read(self) -> Block:
         """The next 20 ms, at real-time pace, for ever."""
@@ -59,34 +60,40 @@ class Sink(Protocol):
         """What was written where, for the end line; None when nothing was."""
 
     @property
-    def underruns(self) -> int: ...
+    def playout(self) -> PlayoutCounters: ...
 
     @property
-    def dropped_ms(self) -> int: ...
+    def device(self) -> DeviceCounters: ...
 
     @property
-    def device_flags(self) -> int: ...
+    def lag_ms(self) -> float:
+        """How much of what was written has not been heard."""
 
-    def start(self, on_failure: Callable[[PersonaplexError], None]) -> None:
-        """Called before each connection. `on_failure` may be called from any thread. AudioError."""
+    def start(self, reports: Reports) -> None:
+        """Called before each connection. AudioError."""
 
-    def write(self, pcm: bytes) -> None:
-        """Playback thread. May raise PersonaplexError or OSError: the call ends then."""
+    def write(self, pcm: bytes, arrived_s: float) -> None:
+        """Playback thread: PCM, and when it came from the server (event loop's clock). May raise
+        PersonaplexError or OSError: the call ends then."""
 
     def close(self) -> None:
         """After the last `write`, on any thread. May be called again."""
 
 
-def open_source(file: str | None, device: str | None) -> Source:
-    """`file` is a path, "-" for standard input, or None for the microphone `device`.
+def open_source(file: str | None, device: str | None, channel: int | None, echo: Echo) -> Source:
+    """`file` is a path, "-" for standard input, or None for `channel` of the microphone `device`, which may
+    be "none".
 
     Raises UsageError, AudioError.
     """
-    if file is None:
-        from personaplex_cli.devices import find_device
-        from personaplex_cli.pipeline.microphone import Microphone
+    if file is None and _is_nothing(device):
+        from personaplex_cli.pipeline.pipes import NullSource
 
-        return Microphone(find_device(device, "input"))
+        return NullSource()
+    if file is None:
+        from personaplex_cli.soundcard import MicrophoneSource
+
+        return MicrophoneSource(device, channel, echo)
     if file == PIPE:
         from personaplex_cli.pipeline.pipes import PipeSource
 
@@ -96,74 +103,36 @@ def open_source(file: str | None, device: str | None) -> Source:
     return FileSource(_path(file))
 
 
-def open_sink(file: str | None, device: str | None) -> Sink:
-    """`file` is a path, "-" for standard output, "none", or None for the speaker `device`.
+def open_sink(file: str | None, device: str | None, max_buffer_ms: int, echo: Echo) -> Sink:
+    """`file` is a path, "-" for standard output, "none", or None for the speaker `device`, which may be
+    "none" as well.
 
     Raises UsageError, AudioError.
     """
+    if file == NOTHING or (file is None and _is_nothing(device)):
+        from personaplex_cli.pipeline.pipes import NullSink
+
+        return NullSink()
     if file is None:
-        from personaplex_cli.devices import find_device
+        from personaplex_cli.soundcard import SpeakerSink
 
-        return SpeakerSink(find_device(device, "output"))
-    if file in (NOTHING, PIPE):
-        from personaplex_cli.pipeline.pipes import NullSink, PipeSink
+        return SpeakerSink(device, max_buffer_ms, echo)
+    if file == PIPE:
+        from personaplex_cli.pipeline.pipes import PipeSink
 
-        return NullSink() if file == NOTHING else PipeSink(_standard_output())
+        return PipeSink(_standard_output())
     from personaplex_cli.pipeline.files import FileSink
 
     return FileSink(_path(file))
 
 
+def _is_nothing(device: str | None) -> bool:
+    return device is not None and device.strip().casefold() == NOTHING
+
+
 def _path(file: str) -> Path:
     """Unlike pathlib's, this does not fail for the home of a user that does not exist."""
     return Path(os.path.expanduser(file))
-
-
-class SpeakerSink:
-    """Playout buffer and speaker: what `write` takes is heard a little later."""
-
-    written: Written | None = None
-
-    def __init__(self, device: Device) -> None:
-        """Raises AudioError when the device cannot be opened."""
-        from personaplex_cli.pipeline.playout import LIMIT_MS, Playout
-        from personaplex_cli.pipeline.speaker import Speaker
-
-        self._limit_samples = SAMPLE_RATE * LIMIT_MS // 1000
-        self._new_playout = Playout
-        self._playout = Playout()
-        self._speaker = Speaker(device, lambda n_samples: self._playout.pull(n_samples))
-        self._closed = False
-
-    def start(self, on_failure: Callable[[PersonaplexError], None]) -> None:
-        """An empty buffer for each call, with its margin and its counters. Raises AudioError."""
-        self._playout = self._new_playout()
-        self._speaker.start(on_failure)
-
-    def write(self, pcm: bytes) -> None:
-        """Playback thread."""
-        self._playout.push(pcm)
-
-    def close(self) -> None:
-        """Blocks until what is held has been heard: at most the playout buffer's limit."""
-        if not self._closed:
-            self._closed = True
-            # No longer than that, whatever is held: a device that hangs plays none of it.
-            time.sleep(min(max(0, self._playout.held_samples), self._limit_samples) / SAMPLE_RATE)
-            self._speaker.close()
-
-    @property
-    def underruns(self) -> int:
-        return self._playout.underruns
-
-    @property
-    def dropped_ms(self) -> int:
-        dropped = self._playout.dropped_samples + self._playout.refused_samples
-        return dropped * 1000 // SAMPLE_RATE
-
-    @property
-    def device_flags(self) -> int:
-        return self._speaker.device_flags
 
 
 def _standard_input() -> BinaryIO:

@@ -26,6 +26,20 @@ class CallState(StrEnum):
     ENDED = "ended"
 
 
+class DeviceState(StrEnum):
+    """What became of a sound device during a call."""
+
+    LOST = "lost"
+    """It went away, or does not answer any more."""
+    BACK = "back"
+    REPLACED = "replaced"
+    """Another one stands in for it until it is back."""
+    CHANGED = "changed"
+    """The user wanted another one."""
+    REFUSED = "refused"
+    """The one that the user wanted cannot be used; the one before is kept."""
+
+
 class EndReason(StrEnum):
     HUNG_UP = "you hung up"
     TERMINATED = "the program was told to end"
@@ -38,6 +52,34 @@ class EndReason(StrEnum):
     AUDIO_FAILED = "the sound failed"
     OUTPUT_FAILED = "the output failed"
     NEVER_LIVE = "the call never began"
+
+
+@dataclass(frozen=True, slots=True)
+class PlayoutCounters:
+    """What became of the agent's audio between the decoder and the speaker."""
+
+    underruns: int = 0
+    """Times there was nothing to play in the middle of the agent's audio."""
+    concealed_ms: int = 0
+    """Played in place of what was late: the last sound, repeated and faded."""
+    silence_removed_ms: int = 0
+    """Left out where the agent was silent, to catch up."""
+    speech_cut_ms: int = 0
+    """Left out of the agent's speech to catch up, in whole pitch periods: it speaks a little faster."""
+    dropped_ms: int = 0
+    """Skipped to catch up: more than a second was late, or the user asked for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceCounters:
+    """How well a sound device did."""
+
+    flagged: int = 0
+    """Overflows and underflows that the host reported."""
+    restarts: int = 0
+    """Times it was opened again, or another one in its place."""
+    late_ms: int = 0
+    """All but one in a thousand of its callbacks were late by this, or less; 100 also stands for more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +108,14 @@ class Counters:
     """Logical Ogg streams (BOS pages) the server began; more than one is a chained stream."""
     received_ms: int = 0
     """Agent's audio decoded."""
-    underruns: int = 0
-    """Times the speaker had nothing to play in the middle of the agent's audio."""
-    playout_dropped_ms: int = 0
-    """Agent's audio dropped from the playout buffer, oldest first, to keep the lag bounded."""
-    device_flags: int = 0
-    """Overflow and underflow flags PortAudio reported."""
+    lag_remote_ms: int | None = None
+    """Median of what `Lag` told; None when it told nothing."""
+    lag_local_ms: int | None = None
+    echo_blocks_dropped: int = 0
+    """10 ms blocks of the microphone that the echo canceller did not get to in time."""
+    playout: PlayoutCounters = PlayoutCounters()
+    microphone: DeviceCounters = DeviceCounters()
+    speaker: DeviceCounters = DeviceCounters()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +162,28 @@ class Levels(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Lag(Event):
+    """How late the conversation is, by counting samples; twice a second at most."""
+
+    remote_ms: float | None
+    """Network and model: sent and not yet answered. None until the first answer."""
+    local_ms: float
+    """Ours: received and not yet heard."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceChanged(Event):
+    """A sound device was lost, is back, or was replaced. While it is lost, silence is sent or nothing is
+    heard, and the call goes on."""
+
+    role: str
+    """Either "microphone" or "speaker"."""
+    state: DeviceState
+    name: str
+    """Of the device; for `REFUSED`, why."""
+
+
+@dataclass(frozen=True, slots=True)
 class Notice(Event):
     """Something the user should know and that ends nothing."""
 
@@ -161,3 +227,15 @@ class CallEnded(Event):
 
 Listener = Callable[[Event], None]
 """Called on the event loop; must return quickly and not raise (an OSError it raises ends the call)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """What an end tells the call that uses it, from any thread."""
+
+    failed: Callable[[Exception], None]
+    """It cannot go on: the call ends with this error."""
+    device: Callable[[str, DeviceState, str], None]
+    """Role, state and name of a sound device that was lost, is back, and so on."""
+    notice: Callable[[str], None]
+    """Something the user should know and that ends nothing."""

@@ -1,12 +1,13 @@
 #!/bin/sh
-# Makes tests/fixtures/ogg anew: Ogg/Opus streams of an encoder that is not ours. The results are part of the
-# repository; run this only to change them. Needs sox, and opusenc from opus-tools.
+# Makes tests/fixtures/ogg anew, Ogg/Opus streams of an encoder that is not ours, and the voices in
+# tests/fixtures/echo. The results are part of the repository; run this only to change them. Needs espeak-ng, sox,
+# and opusenc from opus-tools.
 set -eu
 cd "$(dirname "$0")/../tests/fixtures/ogg"
 
 SECONDS_LONG=0.6
 
-for tool in sox opusenc; do
+for tool in espeak-ng sox opusenc; do
     command -v $tool >/dev/null || { echo "make_fixtures: $tool is not installed" >&2; exit 1; }
 done
 work=$(mktemp -d)
@@ -28,3 +29,20 @@ stream mono 20 100  # five packets to a page
 stream mono 40 40   # one
 stream mono 60 1000 # all of them
 stream stereo 20 80 # four
+
+# The two voices of tests/echo_room.py.
+cd ../echo
+
+# voice NAME VOICE WORDS_PER_MINUTE TEXT
+voice() {
+    espeak-ng -v "$2" -s "$3" -w "$work/spoken.wav" "$4"
+    sox -R "$work/spoken.wav" -b 16 "$work/$1.wav" rate -v 24000 gain -n -3
+    opusenc --quiet --speech --bitrate 16 --framesize 20 --padding 0 --serial 42 "$work/$1.wav" "$1.opus"
+    echo "$1.opus: $(wc -c <"$1.opus") bytes"
+}
+
+voice far en-us 165 'Good morning, and thank you for calling the harbour office. The ferry to the northern islands
+leaves at a quarter past nine from pier four, and it stops twice on its way. Please be there twenty minutes before,
+since the gate closes early when the wind is strong. Dogs may come along, bicycles cost two pounds each.'
+voice near en-gb+f3 160 'Wait, sorry, may I ask about something else? I would like to know if there is a later boat
+on Sunday, and whether I can bring my own food on board.'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,6 +12,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from fake_portaudio import FakeSounddevice
+
+from personaplex_cli.devices import listing, portaudio, stream
 
 _FIRST = ("test_end_to_end.py", "test_virtual_card.py", "test_talk_command.py")
 """What waits most, so that the rest goes on beside it."""
@@ -49,6 +53,19 @@ def own_home(homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PERSONAPLEX_CONFIG", str(home / "config.toml"))
     monkeypatch.setenv("PERSONAPLEX_CACHE_DIR", str(home / "cache"))
     return home
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSounddevice]:
+    """PortAudio is a fake, with a headset that is the default for both directions; nothing else has devices.
+    Streams that a test leaves open are closed."""
+    card = FakeSounddevice()
+    monkeypatch.setitem(sys.modules, "sounddevice", card)
+    monkeypatch.setattr(listing, "pulse_devices", list)
+    monkeypatch.setattr(portaudio, "_abandoned", [])
+    yield card
+    for left in list(stream._streams):
+        left.close()
 
 
 @dataclass

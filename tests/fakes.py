@@ -1,4 +1,4 @@
-"""Stand-ins for what a call meets: time, source, sink, socket."""
+"""Stand-ins for what a call meets: time, source, sink, socket. `fake_portaudio.py` has the devices."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import asyncio
 import selectors
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from personaplex_cli.devices import Device
-from personaplex_cli.errors import PersonaplexError
-from personaplex_cli.events import Written
+from personaplex_cli.events import DeviceCounters, DeviceState, PlayoutCounters, Reports, Written
 from personaplex_cli.pcm import PACKET_SAMPLES, Block, silence
 from personaplex_cli.pipeline.playback import Playback
 from personaplex_cli.pipeline.websocket import SocketClosed
@@ -66,6 +64,20 @@ def run_virtual(main: Coroutine[Any, Any, T]) -> T:
         return runner.run(main)
 
 
+class Heard:
+    """Keeps what an end reports."""
+
+    def __init__(self) -> None:
+        self.failures: list[Exception] = []
+        self.devices: list[tuple[str, DeviceState, str]] = []
+        self.notices: list[str] = []
+        self.reports = Reports(
+            failed=self.failures.append,
+            device=lambda role, state, name: self.devices.append((role, state, name)),
+            notice=self.notices.append,
+        )
+
+
 class FakeSource:
     """Gives `pcm` every 20 ms. `ends_after` blocks it is finished and gives silence."""
 
@@ -75,18 +87,17 @@ class FakeSource:
         self.given = 0
         self.started = False
         self.closed = False
-        self.silence_inserted = 0
-        self.packets_dropped = 0
-        self.device_flags = 0
-        self.fail: Callable[[PersonaplexError], None] = lambda error: None
+        self.silence_inserted = self.packets_dropped = self.echo_blocks_dropped = 0
+        self.device = DeviceCounters()
+        self.reports = Heard().reports
 
     @property
     def finished(self) -> bool:
         return self.ends_after is not None and self.given >= self.ends_after
 
-    def start(self, on_failure: Callable[[PersonaplexError], None]) -> None:
+    def start(self, reports: Reports) -> None:
         self.started = True
-        self.fail = on_failure
+        self.reports = reports
 
     async def read(self) -> Block:
         await asyncio.sleep(0.02)
@@ -103,23 +114,25 @@ class FakeSink:
 
     def __init__(self) -> None:
         self.heard = bytearray()
+        self.arrived_s: list[float] = []
         self.error: Exception | None = None
         self.started = False
         self.closed = False
         self.written: Written | None = None
-        self.underruns = 0
-        self.dropped_ms = 0
-        self.device_flags = 0
-        self.fail: Callable[[PersonaplexError], None] = lambda error: None
+        self.playout = PlayoutCounters()
+        self.device = DeviceCounters()
+        self.lag_ms = 0.0
+        self.reports = Heard().reports
 
-    def start(self, on_failure: Callable[[PersonaplexError], None]) -> None:
+    def start(self, reports: Reports) -> None:
         self.started = True
-        self.fail = on_failure
+        self.reports = reports
 
-    def write(self, pcm: bytes) -> None:
+    def write(self, pcm: bytes, arrived_s: float) -> None:
         if self.error:
             raise self.error
         self.heard += pcm
+        self.arrived_s.append(arrived_s)
 
     def close(self) -> None:
         self.closed = True
@@ -167,82 +180,3 @@ class FakeSocket:
     def abort(self) -> None:
         self.aborted = True
         self.hang_up(1006)
-
-
-class PortAudioError(Exception):
-    """What `FakeSounddevice` raises, as sounddevice does its own."""
-
-
-class FakeStream:
-    """A raw stream of sounddevice; the test is PortAudio and calls `options["callback"]`."""
-
-    def __init__(self, **options: Any) -> None:
-        self.options = options
-        self.calls: list[str] = []
-        self.active = False
-        self.start_error: Exception | None = None
-        self.start_waits_for: threading.Event | None = None
-        self.close_waits_for: threading.Event | None = None
-
-    def start(self) -> None:
-        self.calls.append("start")
-        if self.start_waits_for:
-            self.start_waits_for.wait()
-        if self.start_error:
-            raise self.start_error
-        self.active = True
-
-    def stop(self, ignore_errors: bool) -> None:
-        self.calls.append("stop")
-        self.active = False
-
-    def close(self, ignore_errors: bool) -> None:
-        if self.close_waits_for:
-            self.close_waits_for.wait()
-        self.calls.append("close")
-        self.options["finished_callback"]()
-
-    def capture(self, pcm: bytes, status: object = None) -> None:
-        """As PortAudio does when the microphone has a block."""
-        self.options["callback"](pcm, len(pcm) // 2, None, status)
-
-    def play(self, n_samples: int, status: object = None) -> bytes:
-        """As PortAudio does when the speaker wants a block."""
-        block = bytearray(b"\xaa" * (2 * n_samples))
-        self.options["callback"](memoryview(block), n_samples, None, status)
-        return bytes(block)
-
-    def lose(self) -> None:
-        """As PortAudio does when the device is gone."""
-        self.active = False
-        self.options["finished_callback"]()
-
-
-class FakeSounddevice:
-    """In place of the module: `devices.load_sounddevice` has to return it."""
-
-    PortAudioError = PortAudioError
-
-    def __init__(self) -> None:
-        self.open_error: Exception | None = None
-        self.opened: list[tuple[str, FakeStream]] = []
-
-    def _open(self, kind: str, options: dict[str, Any]) -> FakeStream:
-        if self.open_error:
-            raise self.open_error
-        self.opened.append((kind, FakeStream(**options)))
-        return self.opened[-1][1]
-
-    def RawInputStream(self, **options: Any) -> FakeStream:
-        return self._open("input", options)
-
-    def RawOutputStream(self, **options: Any) -> FakeStream:
-        return self._open("output", options)
-
-    @property
-    def stream(self) -> FakeStream:
-        return self.opened[-1][1]
-
-
-def fake_device(name: str = "USB Headset") -> Device:
-    return Device(7, name, "ALSA", 1, 2, 48_000, True, True)

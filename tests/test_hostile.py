@@ -13,20 +13,20 @@ import threading
 from pathlib import Path
 
 import pytest
-from fakes import FakeSink, FakeSocket, FakeSounddevice, FakeSource, fake_device, run_virtual
+from fakes import FakeSink, FakeSocket, FakeSource, Heard, run_virtual
 
-from personaplex_cli import devices
 from personaplex_cli.call import MAX_TEXT_CHARS, MAX_USELESS, Call, Opening
 from personaplex_cli.codec.stream import StreamEncoder
-from personaplex_cli.ends import SpeakerSink
+from personaplex_cli.echo import Echo
 from personaplex_cli.errors import ServerError, UsageError
 from personaplex_cli.events import AgentText, CallEnded, EndReason, Event, Notice
 from personaplex_cli.limits import Limits
-from personaplex_cli.pcm import PACKET_SAMPLES, STEP_SAMPLES, silence
+from personaplex_cli.pcm import PACKET_SAMPLES, SAMPLE_RATE, STEP_SAMPLES, silence
 from personaplex_cli.pipeline.files import FileSource
 from personaplex_cli.pipeline.playback import QUEUE_BYTES, Playback
-from personaplex_cli.pipeline.playout import LIMIT_MS, UNHEARD_SAMPLES, Playout
+from personaplex_cli.pipeline.playout import UNHEARD_SAMPLES, Playout
 from personaplex_cli.pipeline.websocket import SocketClosed, VoiceSocket
+from personaplex_cli.soundcard import SpeakerSink
 from personaplex_cli.threads import in_thread
 from personaplex_cli.ui import view
 from personaplex_cli.ui.screen import MAX_WAITING_EVENTS, Screen
@@ -130,15 +130,15 @@ def test_what_waits_for_a_screen_is_bounded() -> None:
 def test_the_playback_queue_is_bounded_in_bytes() -> None:
     goes_on = threading.Event()
 
-    def write(pcm: bytes) -> None:
+    def write(pcm: bytes, arrived_s: float) -> None:
         goes_on.wait()
 
     playback = Playback(write, lambda error: None)
     encoder = StreamEncoder(1)
     for page in (*encoder.headers(), encoder.page(silence(PACKET_SAMPLES))):
-        playback.feed(page)
+        playback.feed(page, 0.0)
     for _ in range(10):
-        playback.feed(bytes(QUEUE_BYTES // 4))
+        playback.feed(bytes(QUEUE_BYTES // 4), 0.0)
     assert 5 <= playback.payloads_dropped <= 9
     goes_on.set()
     assert playback.close(10)
@@ -263,13 +263,13 @@ def test_a_hang_up_before_the_headers_are_out_sends_no_broken_stream() -> None:
 
 def test_a_fault_of_the_decoder_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
     failures: list[Exception] = []
-    playback = Playback(lambda pcm: None, failures.append)
+    playback = Playback(lambda pcm, arrived_s: None, failures.append)
 
     def broken(data: bytes) -> bytes:
         raise ZeroDivisionError
 
     monkeypatch.setattr(playback.decoder, "feed", broken)
-    playback.feed(b"OggS")
+    playback.feed(b"OggS", 0.0)
     assert playback.close(10)
     assert [type(error) for error in failures] == [ZeroDivisionError]
 
@@ -311,27 +311,28 @@ def test_work_in_a_thread_that_hangs_can_be_left() -> None:
     goes_on.set()  # what it comes to after the loop is closed is thrown away
 
 
-def test_a_device_that_hangs_fills_no_memory_and_holds_up_no_exit() -> None:
+def test_a_device_that_hangs_fills_no_memory_and_what_is_old_is_not_heard_later() -> None:
     playout = Playout()
-    for _ in range(1000):  # eighty seconds that nobody pulls
-        playout.push(silence(STEP_SAMPLES))
+    for step in range(1000):  # eighty seconds that nobody pulls
+        playout.push(silence(STEP_SAMPLES), 0.08 * step)
     assert playout.held_samples <= UNHEARD_SAMPLES
-    assert playout.held_samples + playout.refused_samples == 1000 * STEP_SAMPLES
-    playout.pull(20 * STEP_SAMPLES)
-    assert playout.held_samples < STEP_SAMPLES  # it goes on with what is new
+    assert playout.pushed_samples + playout.refused_samples == 1000 * STEP_SAMPLES
+    playout.pull(STEP_SAMPLES, 80.0)
+    playout.pull(STEP_SAMPLES, 80.08)
+    assert playout.held_samples < SAMPLE_RATE / 2  # it goes on with what is new
 
 
+@pytest.mark.usefixtures("card")
 def test_closing_a_speaker_that_hangs_waits_for_no_more_than_the_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(devices, "load_sounddevice", FakeSounddevice)
-    monkeypatch.setattr("personaplex_cli.ends.time.sleep", slept.append)
-    sink = SpeakerSink(fake_device())
-    sink.start(lambda error: None)
-    for _ in range(1000):
-        sink.write(silence(STEP_SAMPLES))
+    sink = SpeakerSink(None, 300, Echo())
+    sink.start(Heard().reports)
+    for step in range(1000):
+        sink.write(silence(STEP_SAMPLES), 0.08 * step)
+    monkeypatch.setattr("personaplex_cli.soundcard.time.sleep", slept.append)
     sink.close()
     sink.close()
-    assert slept == [LIMIT_MS / 1000]
-    assert sink.dropped_ms > 60_000
+    assert slept == [0.3]
+    assert sink.playout.dropped_ms > 60_000

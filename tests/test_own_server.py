@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -17,8 +16,17 @@ from moshi_server import TRANSCRIPT, Heard, MoshiServer
 from ogg_pages import RATE, STEP, Samples, likeness, packet_ms, to_pcm, to_samples
 
 from personaplex_cli.call import Call, Opening
-from personaplex_cli.errors import ConnectError, PersonaplexError, ServerError
-from personaplex_cli.events import AgentText, CallEnded, CallState, EndReason, Event, StateChanged, UserText
+from personaplex_cli.errors import ConnectError, ServerError
+from personaplex_cli.events import (
+    AgentText,
+    CallEnded,
+    CallState,
+    DeviceCounters,
+    EndReason,
+    Event,
+    StateChanged,
+    UserText,
+)
 from personaplex_cli.limits import Limits
 from personaplex_cli.pcm import PACKET_BYTES, PACKET_SAMPLES, Block
 from personaplex_cli.pipeline.websocket import VoiceSocket
@@ -32,7 +40,8 @@ PACE_S = 0.001
 class QuickSource:
     """A question, up to twenty times as fast as it was spoken, then silence."""
 
-    silence_inserted = packets_dropped = device_flags = 0
+    silence_inserted = packets_dropped = echo_blocks_dropped = 0
+    device = DeviceCounters()
 
     def __init__(self, question: Samples) -> None:
         self._pcm = to_pcm(question)
@@ -42,7 +51,7 @@ class QuickSource:
     def finished(self) -> bool:
         return not self._pcm
 
-    def start(self, on_failure: Callable[[PersonaplexError], None]) -> None: ...
+    def start(self, reports: object) -> None: ...
 
     async def read(self) -> Block:
         await asyncio.sleep(PACE_S)
@@ -133,7 +142,7 @@ def test_first_the_marker_then_the_headers_then_the_texts_then_audio(kyutai: Res
         b"\x01" + pages[1].whole,
         b"\x02Good morning.",
         "\x02Grüße ♥".encode(),
-        b"\x01" + pages[2].whole,
+        b"\x01" + b"".join(page.whole for page in pages[2:6]),  # all of a step
     ]
     said = [event.text for event in kyutai.events if isinstance(event, UserText)]
     assert said == ["Good morning.", "Grüße ♥"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import random
 import sys
 from array import array
 
@@ -35,7 +36,17 @@ def sine(amplitude: float, n_samples: int = 2400) -> bytes:
     ids=["full scale", "half", "sine", "sine a tenth", "one bit", "below the floor", "silence", "nothing"],
 )
 def test_levels_of_known_signals(block: bytes, dbfs: float) -> None:
-    assert level_dbfs(block) == pytest.approx(dbfs, abs=0.01)
+    assert level_dbfs(block) == pytest.approx(dbfs, abs=0.1)
+
+
+@pytest.mark.parametrize("hz", [100, 440, 1000, 3400])
+@pytest.mark.parametrize("block_ms", [10, 20, 80, 120])
+def test_the_level_of_a_long_block_is_estimated_well(block_ms: int, hz: int) -> None:
+    """Where it is not taken of every sample: of a tone with noise 20 dB below it."""
+    rng = random.Random(7)
+    tone = (math.sin(math.tau * hz * at / 24_000 + 1) for at in range(24 * block_ms))
+    block = to_pcm(array("h", [round(8000 * (value + rng.gauss(0, 0.07))) for value in tone]))
+    assert level_dbfs(block) == pytest.approx(20 * math.log10(8000 / 32768) - 3.01, abs=0.5)
 
 
 @EXPLORE

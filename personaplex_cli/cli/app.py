@@ -86,9 +86,9 @@ def main() -> None:
 
 
 def _portaudio_hangs() -> bool:
-    if "personaplex_cli.devices" not in sys.modules:  # not worth importing for a command without sound
+    if "personaplex_cli.devices.portaudio" not in sys.modules:  # not worth importing without sound
         return False
-    from personaplex_cli.devices import stuck
+    from personaplex_cli.devices.portaudio import stuck
 
     return stuck()
 

@@ -16,7 +16,15 @@ import typer
 
 from personaplex_cli.call import Call, Opening
 from personaplex_cli.cli.native_stderr import native_stderr_held
-from personaplex_cli.cli.plan import Plan, find_credentials, keeps_token, make_endpoint, make_plan
+from personaplex_cli.cli.plan import (
+    Ends,
+    Plan,
+    find_credentials,
+    keeps_token,
+    make_endpoint,
+    make_plan,
+    open_ends,
+)
 from personaplex_cli.cli.signals import Interrupts, termination_interrupts
 from personaplex_cli.cli.talk_options import TalkOptions
 from personaplex_cli.ends import PIPE
@@ -38,6 +46,9 @@ RECONNECT_AFTER_S: Final = 10.0
 
 MAX_METADATA_CHARS: Final = 1000
 
+OPENING_LIMIT_S: Final = 1.0
+"""For devices and files to be opened when they are not needed any more."""
+
 SCREEN_LIMIT_S: Final = 1.0
 """For the last lines to reach the terminal or pipe; the socket is closed by then."""
 
@@ -45,14 +56,14 @@ SCREEN_LIMIT_S: Final = 1.0
 def converse(options: TalkOptions) -> None:
     """Holds the conversation. Raises PersonaplexError for what went wrong, `typer.Exit` for an abort."""
     with termination_interrupts():
-        plan = make_plan(options)
+        conversation = Conversation(options, make_plan(options))
         try:
             with asyncio.Runner(loop_factory=_new_loop) as runner:
-                ended = runner.run(Conversation(options, plan).run())
+                ended = runner.run(conversation.run())
         except asyncio.CancelledError:
             raise typer.Exit(ExitCode.INTERRUPTED) from None
         finally:
-            plan.close()
+            conversation.close()
     if isinstance(ended.error, CredentialsError) and keeps_token(options):
         forget_token()
     if ended.error is not None:
@@ -65,6 +76,7 @@ class Conversation:
     def __init__(self, options: TalkOptions, plan: Plan) -> None:
         self._options = options
         self._plan = plan
+        self._ends: Ends | None = None
         self._standin: StandIn | None = None
         self._interrupts = Interrupts()
         self._secrets: tuple[str, ...] = ()
@@ -78,7 +90,7 @@ class Conversation:
             stack.enter_context(self._interrupts)
             if self._options.local:
                 self._standin = await stack.enter_async_context(_stand_in())
-            token = await self._token()
+            token = await self._prepare()
             last_lines: list[str] = []
             self._screen = self._open_screen()
             stack.callback(lambda: self._screen.close(SCREEN_LIMIT_S, last_lines))
@@ -86,11 +98,11 @@ class Conversation:
             try:
                 ended = await self._calls(token)
             except asyncio.CancelledError:
-                last_lines += dropped_lines(self._plan.close())
+                last_lines += dropped_lines(self.close())
                 raise
             written: list[Written] = []
             try:
-                written = await in_thread(self._plan.close, name="close")
+                written = await in_thread(self.close, name="close")
             except PersonaplexError as error:  # said after the end, unless the call has an error of its own
                 ended = replace(ended, error=ended.error or error)
             last_lines += end_lines(ended, written)
@@ -98,15 +110,34 @@ class Conversation:
                 last_lines += [str(ended.counters), self._metadata]
             return ended
 
+    def close(self) -> list[Written]:
+        """What was written, now that it is complete. Any thread; may be called again. Raises UsageError."""
+        return [] if self._ends is None else self._ends.close()
+
+    async def _prepare(self) -> str | None:
+        """The token. Meanwhile the ends are opened: devices and the exchange each take a while."""
+        opening = asyncio.ensure_future(in_thread(self._open_ends, name="ends"))
+        opening.add_done_callback(lambda done: done.cancelled() or done.exception())  # it is looked at
+        try:
+            token, _ = await asyncio.gather(self._token(), asyncio.shield(opening))
+        except BaseException:
+            await asyncio.wait({opening}, timeout=OPENING_LIMIT_S)  # so that what it opened can be closed
+            raise
+        return token
+
+    def _open_ends(self) -> None:
+        self._ends = open_ends(self._options)
+
     async def _calls(self, token: str | None) -> CallEnded:
+        assert self._ends is not None
         limits = self._plan.limits
         while True:
             endpoint = self._endpoint(token)
             self._secrets = endpoint.secrets
             call = Call(
                 partial(VoiceSocket.connect, endpoint, self._plan.tls),
-                self._plan.source,
-                self._plan.sink,
+                self._ends.source,
+                self._ends.sink,
                 self._listen,
                 limits=limits,
                 opening=Opening(self._options.texts, self._options.bos_marker),

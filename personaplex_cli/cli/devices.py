@@ -9,7 +9,7 @@ from personaplex_cli.cli.options import Json
 from personaplex_cli.cli.output import print_json, print_note, print_table
 
 if TYPE_CHECKING:
-    from personaplex_cli.devices import Device
+    from personaplex_cli.devices.device import Device
 
 
 def devices(as_json: Json = False) -> None:
@@ -21,7 +21,7 @@ def devices(as_json: Json = False) -> None:
       personaplex devices --json
       personaplex talk --input-device 3 --output-device headphones
     """
-    from personaplex_cli.devices import NO_DEVICES_HINT, list_devices
+    from personaplex_cli.devices.listing import NO_DEVICES_HINT, list_devices
 
     found = list_devices()
     if as_json:

@@ -29,18 +29,26 @@ from personaplex_cli.wire.endpoint import (
 if TYPE_CHECKING:
     import ssl
 
+    from personaplex_cli.echo import Echo
+
 PERSONA_FILE_LIMIT_BYTES: Final = 65_536
 """Far above what fits into an address; keeps us from reading a film."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a conversation consists of. Whoever has it closes it."""
+    """What a conversation consists of, apart from its ends."""
 
     voice: str
     persona: str | None = field(repr=False)
     limits: Limits
     tls: ssl.SSLContext | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Where the audio comes from and goes to. Whoever has them closes them."""
+
     source: Source
     sink: Sink
 
@@ -52,7 +60,7 @@ class Plan:
 
 
 def make_plan(options: TalkOptions) -> Plan:
-    """Opens the ends and prints notes. Raises UsageError, AudioError."""
+    """Prints notes. Raises UsageError."""
     _check_combination(options)
     load_codec()
     voice = resolve_voice(options.voice)
@@ -72,13 +80,31 @@ def make_plan(options: TalkOptions) -> Plan:
     )
     # An address that cannot be used, or a persona that does not fit, is found without a token.
     tls = _tls(options, make_endpoint(options, voice.value.name, persona, None))
-    sink = open_sink(_output(options), options.output_device)
+    return Plan(voice.value.name, persona, limits, tls)
+
+
+def open_ends(options: TalkOptions) -> Ends:
+    """Takes a quarter of a second with sound devices. Any thread. Raises UsageError, AudioError."""
+    output = _output(options)
+    echo = _echo(options, output)
+    sink = open_sink(output, options.output_device, options.max_buffer_ms, echo)
     try:
-        source = open_source(options.input, options.input_device)
+        source = open_source(options.input, options.input_device, options.input_channel, echo)
     except BaseException:
         sink.close()
         raise
-    return Plan(voice.value.name, persona, limits, tls, source, sink)
+    return Ends(source, sink)
+
+
+def _echo(options: TalkOptions, output: str | None) -> Echo:
+    """Only a microphone hears a speaker. Raises AudioError, MissingLibraryError."""
+    from personaplex_cli.echo import Echo, open_echo
+
+    if options.input is not None or output is not None:
+        return Echo()
+    from personaplex_cli.devices.listing import find_device
+
+    return open_echo(options.echo, find_device(options.output_device, "output").name)
 
 
 def make_endpoint(options: TalkOptions, voice: str, persona: str | None, token: str | None) -> Endpoint:

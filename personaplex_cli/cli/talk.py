@@ -9,6 +9,7 @@ import typer
 from personaplex_cli.catalog import DEFAULT_REGION, DEFAULT_VOICE
 from personaplex_cli.cli.options import AuthUrl, CaFile, GlobalOptions, Insecure
 from personaplex_cli.cli.talk_options import AuthMode, TalkOptions
+from personaplex_cli.echo_options import MAX_BUFFER_MS, EchoCancel, EchoOptions
 from personaplex_cli.wire.endpoint import Dialect, TokenIn
 
 Voice = Annotated[
@@ -92,7 +93,7 @@ InputDevice = Annotated[
     str | None,
     typer.Option(
         "--input-device",
-        metavar="NAME|INDEX",
+        metavar="NAME|INDEX|none",
         envvar="PERSONAPLEX_INPUT_DEVICE",
         help="The microphone: see personaplex devices.",
     ),
@@ -101,10 +102,51 @@ OutputDevice = Annotated[
     str | None,
     typer.Option(
         "--output-device",
-        metavar="NAME|INDEX",
+        metavar="NAME|INDEX|none",
         envvar="PERSONAPLEX_OUTPUT_DEVICE",
         help="The speaker: see personaplex devices.",
     ),
+]
+InputChannel = Annotated[
+    int | None,
+    typer.Option(
+        "--input-channel",
+        metavar="NUMBER",
+        min=1,
+        envvar="PERSONAPLEX_INPUT_CHANNEL",
+        help="The one channel of the microphone to listen to, from 1.",
+    ),
+]
+MaxBuffer = Annotated[
+    int,
+    typer.Option(
+        "--max-buffer",
+        metavar="MS",
+        min=0,
+        envvar="PERSONAPLEX_MAX_BUFFER",
+        help="The longest the agent may be delayed to cover an uneven network; less is snappier.",
+    ),
+]
+EchoCancellation = Annotated[
+    EchoCancel,
+    typer.Option(
+        "--echo-cancel",
+        envvar="PERSONAPLEX_ECHO_CANCEL",
+        help="Keep the speaker out of the microphone; auto: if installed, and without headphones.",
+    ),
+]
+HalfDuplex = Annotated[
+    bool,
+    typer.Option("--half-duplex", help="Send silence while the agent is heard."),
+]
+NoiseSuppression = Annotated[
+    bool, typer.Option("--noise-suppression", help="Send less of the room's noise (with the extra aec).")
+]
+HighPass = Annotated[
+    bool, typer.Option("--high-pass", help="Send no rumble below 100 Hz (with the extra aec).")
+]
+GainControl = Annotated[
+    bool, typer.Option("--gain-control", help="Even out how loud you are (with the extra aec).")
 ]
 HandshakeTimeout = Annotated[
     float,
@@ -156,6 +198,13 @@ def talk(
     local: Local = False,
     input_device: InputDevice = None,
     output_device: OutputDevice = None,
+    input_channel: InputChannel = None,
+    max_buffer: MaxBuffer = MAX_BUFFER_MS,
+    echo_cancel: EchoCancellation = EchoCancel.AUTO,
+    half_duplex: HalfDuplex = False,
+    noise_suppression: NoiseSuppression = False,
+    high_pass: HighPass = False,
+    gain_control: GainControl = False,
     handshake_timeout: HandshakeTimeout = 60.0,
     max_duration: MaxDuration = 0.0,
     idle_timeout: IdleTimeout = 60.0,
@@ -200,6 +249,9 @@ def talk(
             local=local,
             input_device=input_device,
             output_device=output_device,
+            input_channel=input_channel,
+            max_buffer_ms=max_buffer,
+            echo=EchoOptions(echo_cancel, half_duplex, noise_suppression, high_pass, gain_control),
             handshake_timeout_s=handshake_timeout,
             max_duration_s=max_duration,
             idle_timeout_s=idle_timeout,

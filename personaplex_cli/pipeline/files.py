@@ -7,12 +7,11 @@ import contextlib
 import os
 import secrets
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from personaplex_cli.errors import MissingLibraryError, PersonaplexError, UsageError
-from personaplex_cli.events import Written
+from personaplex_cli.errors import MissingLibraryError, UsageError
+from personaplex_cli.events import DeviceCounters, PlayoutCounters, Written
 from personaplex_cli.pacing import Pacer
 from personaplex_cli.pcm import PACKET_BYTES, SAMPLE_BYTES, SAMPLE_RATE, Block
 from personaplex_cli.syslibs import install_hint
@@ -35,7 +34,8 @@ class FileSource:
     it hears us. Unlike a microphone, a file waits when the network stalls, so that nothing of it is lost.
     """
 
-    packets_dropped = device_flags = 0  # it waits for its reader, and uses no device
+    packets_dropped = echo_blocks_dropped = 0  # it waits for its reader
+    device = DeviceCounters()
 
     def __init__(self, path: Path) -> None:
         """Raises UsageError when the file is missing, unreadable, empty or not audio."""
@@ -48,8 +48,8 @@ class FileSource:
         self.finished = False
         self.silence_inserted = 0
 
-    def start(self, on_failure: Callable[[PersonaplexError], None]) -> None:
-        """The file begins now, or goes on. `on_failure` is never called: a file that breaks off is over."""
+    def start(self, reports: object) -> None:
+        """The file begins now, or goes on. Nothing is reported: a file that breaks off is over."""
         self._pacer.start()
 
     async def read(self) -> Block:
@@ -87,7 +87,9 @@ class FileSink:
     over, so a call that fails keeps what an earlier one wrote.
     """
 
-    underruns = dropped_ms = device_flags = 0
+    playout = PlayoutCounters()
+    device = DeviceCounters()
+    lag_ms = 0.0
 
     def __init__(self, path: Path) -> None:
         """Raises UsageError when the format is unknown or the file cannot be written."""
@@ -98,10 +100,10 @@ class FileSink:
         self._writing = threading.Lock()  # libsndfile must not be closed under a write that hangs
         self._seconds = 0.0
 
-    def start(self, on_failure: Callable[[PersonaplexError], None]) -> None:
+    def start(self, reports: object) -> None:
         """Nothing to start; failures are raised by `write`."""
 
-    def write(self, pcm: bytes) -> None:
+    def write(self, pcm: bytes, arrived_s: float) -> None:
         """Playback thread. Raises UsageError when the disk is full."""
         try:
             with self._writing:

@@ -1,100 +1,137 @@
-"""The microphone: PortAudio's callback → 20 ms blocks on the event loop."""
+"""The microphone: what a device captures, whenever and in any portions → 20 ms blocks on the event loop.
+
+The loop wakes up for a step of the model, which is four blocks: nothing of it is sent before (`encoder`).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
-from personaplex_cli.devices import BLOCK_SAMPLES, Device, DeviceStream
-from personaplex_cli.errors import PersonaplexError
 from personaplex_cli.pacing import PACKET_S
 from personaplex_cli.pcm import (
+    PACKET_BYTES,
     PACKET_SAMPLES,
+    SAMPLE_BYTES,
+    SAMPLE_RATE,
+    STEP_PACKETS,
+    STEP_S,
+    STEP_SAMPLES,
     Block,
     silence,
 )
 
-BLOCKS_PER_PACKET: Final = PACKET_SAMPLES // BLOCK_SAMPLES
-
 BUFFER_BLOCKS: Final = 100
-"""One second. While the network stalls nobody reads, and the oldest goes when it is full, counted; of the
-rest the encoder drops what is too old."""
+"""One second, or two, as the device's blocks are. While the network stalls nobody reads, and the oldest goes
+when it is full, counted; of the rest the encoder drops what is too old."""
 
 GRACE_S: Final = 2 * PACKET_S
 """How late the device may be before silence is sent in its place: the server must not wait for audio."""
 
 
 class Microphone:
-    """One input device. The device is opened here and starts with the call, so that its first block is
-    captured at the handshake: audio from before would only be lag."""
+    """`captured` is for one thread, that of the device or of what stands behind it; all else is for the event
+    loop. Its clock has to be `time.monotonic`, as asyncio's is."""
 
-    def __init__(self, device: Device) -> None:
-        """Raises AudioError when the device cannot be opened."""
+    def __init__(self) -> None:
         self._blocks: deque[tuple[bytes, float]] = deque(maxlen=BUFFER_BLOCKS)
+        self._pcm = bytearray()  # taken from there, and less than a step
+        self._end_s = 0.0  # when its last sample was captured
+        # Each number is written by one thread only.
+        self._captured_samples = self._overrun_samples = self._used_samples = 0
+        self._step: deque[Block] = deque()  # of the current step, what is still to be given
         self._arrived = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._due_s = 0.0
         self._stalled = False
-        self._overrun_blocks = 0
-        self.finished = False
         self.silence_inserted = 0
-        self._stream = DeviceStream("input", device, self._capture)
 
-    def start(self, on_failure: Callable[[PersonaplexError], None]) -> None:
-        """Starts capturing. `on_failure` is called on PortAudio's thread when the device is lost.
-        Raises AudioError."""
+    def start(self) -> None:
+        """From now on what is captured is kept; what came before would only be lag."""
         self._loop = asyncio.get_running_loop()
-        self._due_s = self._loop.time() + PACKET_S
-        self._blocks.clear()  # a call before may have left some
-        self._stream.start(on_failure)
+        self._due_s = self._loop.time() + STEP_S
+        self._step.clear()
+        while self._blocks:
+            self._take_block()
+        self._use(len(self._pcm))
+
+    def captured(self, pcm: bytes, at_s: float) -> None:
+        """Device's thread: `pcm`, whose first sample was captured at `at_s`. Wakes the loop when there is
+        enough for a step, not for each block."""
+        loop = self._loop
+        if loop is None:
+            return
+        n_samples = len(pcm) // SAMPLE_BYTES
+        if len(self._blocks) == BUFFER_BLOCKS:
+            self._overrun_samples += len(self._blocks[0][0]) // SAMPLE_BYTES
+        self._blocks.append((pcm, at_s + n_samples / SAMPLE_RATE))
+        self._captured_samples += n_samples
+        if self._waiting_samples >= STEP_SAMPLES:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, we are about to be
+                loop.call_soon_threadsafe(self._arrived.set)
 
     async def read(self) -> Block:
-        """The next 20 ms, as soon as they are captured; silence when the device is more than the grace
-        late. After such silence only the newest block is taken: what it stood in for is too old."""
+        """The next 20 ms, as soon as their step is captured; silence when the device is more than the grace
+        late. After such silence only the newest step is taken: what it stood in for is too old."""
         loop = asyncio.get_running_loop()
-        while (block := self._take()) is None:
+        while not self._step and not self._take(loop.time()):
+            late_s = self._due_s + GRACE_S
+            if loop.time() >= late_s:
+                self._stand_in()
+                break
             self._arrived.clear()
+            # A timer of the loop's costs a third of what asyncio.timeout_at does.
+            timer = loop.call_at(late_s, self._arrived.set)
             try:
-                async with asyncio.timeout_at(self._due_s + GRACE_S):
-                    await self._arrived.wait()
-            except TimeoutError:
-                self._due_s += PACKET_S
-                self.silence_inserted += 1
-                self._stalled = True
-                return Block(silence(PACKET_SAMPLES), self._due_s)
-        self._due_s = loop.time() + PACKET_S
-        return block
+                await self._arrived.wait()
+            finally:
+                timer.cancel()
+        return self._step.popleft()
 
     @property
     def packets_dropped(self) -> int:
         """What the bounded buffer lost while nobody read it, as packets."""
-        return self._overrun_blocks // BLOCKS_PER_PACKET
-
-    @property
-    def device_flags(self) -> int:
-        return self._stream.flags
+        return self._overrun_samples // PACKET_SAMPLES
 
     def close(self) -> None:
         self._loop = None  # nothing is captured any more
-        self._stream.close()
 
-    def _take(self) -> Block | None:
-        if len(self._blocks) < BLOCKS_PER_PACKET:
-            return None
-        while self._stalled and len(self._blocks) >= 2 * BLOCKS_PER_PACKET:
-            self._blocks.popleft()
+    @property
+    def _waiting_samples(self) -> int:
+        """What is captured and not yet part of a step."""
+        return self._captured_samples - self._overrun_samples - self._used_samples
+
+    def _take(self, now_s: float) -> bool:
+        """The next step, if all of it is captured."""
+        while self._stalled and self._blocks and self._waiting_samples >= 2 * STEP_SAMPLES:
+            self._use(len(self._pcm))
+            self._take_block()
+        while len(self._pcm) < STEP_SAMPLES * SAMPLE_BYTES:
+            if not self._blocks:
+                return False
+            self._take_block()
         self._stalled = False
-        taken = [self._blocks.popleft() for _ in range(BLOCKS_PER_PACKET)]
-        return Block(b"".join(pcm for pcm, _ in taken), taken[-1][1])
+        for _ in range(STEP_PACKETS):
+            pcm = bytes(self._pcm[:PACKET_BYTES])
+            self._use(PACKET_BYTES)
+            self._step.append(Block(pcm, self._end_s - len(self._pcm) / (SAMPLE_BYTES * SAMPLE_RATE)))
+        self._due_s = now_s + STEP_S
+        return True
 
-    def _capture(self, buffer: Any, n_samples: int) -> None:
-        """PortAudio's thread: copy, count, wake the loop."""
-        loop = self._loop
-        if loop is not None:
-            self._overrun_blocks += len(self._blocks) == BUFFER_BLOCKS
-            self._blocks.append((bytes(buffer), loop.time()))
-            with contextlib.suppress(RuntimeError):  # the loop is closed, we are about to be
-                loop.call_soon_threadsafe(self._arrived.set)
+    def _stand_in(self) -> None:
+        """A step of silence."""
+        for _ in range(STEP_PACKETS):
+            self._due_s += PACKET_S
+            self._step.append(Block(silence(PACKET_SAMPLES), self._due_s))
+        self.silence_inserted += STEP_PACKETS
+        self._stalled = True
+
+    def _take_block(self) -> None:
+        pcm, self._end_s = self._blocks.popleft()
+        self._pcm += pcm
+
+    def _use(self, n_bytes: int) -> None:
+        del self._pcm[:n_bytes]
+        self._used_samples += n_bytes // SAMPLE_BYTES

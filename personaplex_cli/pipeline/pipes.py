@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable
 from typing import BinaryIO, Final
 
-from personaplex_cli.errors import PersonaplexError
-from personaplex_cli.events import Written
+from personaplex_cli.events import DeviceCounters, PlayoutCounters, Written
 from personaplex_cli.pacing import PACKET_S, Pacer
 from personaplex_cli.pcm import PACKET_BYTES, PACKET_SAMPLES, SAMPLE_BYTES, Block, silence
 
@@ -24,7 +22,8 @@ class PipeSource:
     """A pipe, read ahead by a thread of its own. Like a file it waits when the network stalls, and gives
     silence for ever after its end."""
 
-    packets_dropped = device_flags = 0
+    packets_dropped = echo_blocks_dropped = 0
+    device = DeviceCounters()
 
     def __init__(self, pipe: BinaryIO) -> None:
         self._pipe = pipe
@@ -38,8 +37,8 @@ class PipeSource:
         self.finished = False
         self.silence_inserted = 0
 
-    def start(self, on_failure: Callable[[PersonaplexError], None]) -> None:
-        """Begins to read, or goes on. `on_failure` is never called: a pipe that breaks is over."""
+    def start(self, reports: object) -> None:
+        """Begins to read, or goes on. Nothing is reported: a pipe that breaks is over."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
             threading.Thread(target=self._read_ahead, name="stdin", daemon=True).start()
@@ -97,19 +96,40 @@ class PipeSource:
             self._closed = True
 
 
+class NullSource:
+    """Says nothing, at real-time pace: for those who only listen."""
+
+    packets_dropped = echo_blocks_dropped = silence_inserted = 0
+    device = DeviceCounters()
+    finished = False
+
+    def __init__(self) -> None:
+        self._pacer = Pacer()
+
+    def start(self, reports: object) -> None:
+        self._pacer.start()
+
+    async def read(self) -> Block:
+        return Block(silence(PACKET_SAMPLES), await self._pacer.wait())
+
+    def close(self) -> None: ...
+
+
 class PipeSink:
     """The agent's side into a pipe, as it was received."""
 
     written: Written | None = None
-    underruns = dropped_ms = device_flags = 0
+    playout = PlayoutCounters()
+    device = DeviceCounters()
+    lag_ms = 0.0
 
     def __init__(self, pipe: BinaryIO) -> None:
         self._pipe = pipe
 
-    def start(self, on_failure: Callable[[PersonaplexError], None]) -> None:
+    def start(self, reports: object) -> None:
         """Nothing to start; failures are raised by `write`."""
 
-    def write(self, pcm: bytes) -> None:
+    def write(self, pcm: bytes, arrived_s: float) -> None:
         """Playback thread. Raises BrokenPipeError when nobody reads any more."""
         try:
             self._pipe.write(pcm)
@@ -127,10 +147,12 @@ class NullSink:
     """Hears nothing."""
 
     written: Written | None = None
-    underruns = dropped_ms = device_flags = 0
+    playout = PlayoutCounters()
+    device = DeviceCounters()
+    lag_ms = 0.0
 
-    def start(self, on_failure: Callable[[PersonaplexError], None]) -> None: ...
+    def start(self, reports: object) -> None: ...
 
-    def write(self, pcm: bytes) -> None: ...
+    def write(self, pcm: bytes, arrived_s: float) -> None: ...
 
     def close(self) -> None: ...

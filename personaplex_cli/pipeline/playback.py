@@ -30,30 +30,33 @@ of PCM."""
 class Playback:
     """Owns the decoder. `feed`, `take_level_dbfs` and `close` are for one other thread, the event loop's."""
 
-    def __init__(self, write: Callable[[bytes], None], on_failure: Callable[[Exception], None]) -> None:
-        """`write` takes PCM and is called on the playback thread, as is `on_failure`, once, with what
-        `write` raised; the thread goes on decoding then, without writing."""
-        self._write: Callable[[bytes], None] | None = write
+    def __init__(
+        self, write: Callable[[bytes, float], None], on_failure: Callable[[Exception], None]
+    ) -> None:
+        """`write` takes PCM, and when its payload was fed; it is called on the playback thread, as is
+        `on_failure`, once, with what `write` raised; the thread goes on decoding then, without writing."""
+        self._write: Callable[[bytes, float], None] | None = write
         self._on_failure = on_failure
-        self._payloads: queue.Queue[bytes | None] = queue.Queue(QUEUE_PAYLOADS + 1)
+        self._payloads: queue.Queue[tuple[bytes, float] | None] = queue.Queue(QUEUE_PAYLOADS + 1)
         self._level_dbfs = SILENCE_DBFS
         self.decoder = StreamDecoder()
         self._fed_bytes = self._lost_bytes = self._taken_bytes = 0
-        self.received_ms = 0.0
+        self.received: tuple[float, float] = (0.0, 0.0)
+        """When the newest audio that was decoded had come, and how many milliseconds were decoded in all."""
         self.payloads_dropped = 0
         self._thread = threading.Thread(target=self._run, name="playback", daemon=True)
         self._thread.start()
 
-    def feed(self, payload: bytes) -> None:
-        """Never blocks."""
+    def feed(self, payload: bytes, arrived_s: float) -> None:
+        """`arrived_s` is when it came from the socket. Never blocks."""
         self._fed_bytes += len(payload)
         while self._payloads.qsize() >= QUEUE_PAYLOADS or self._queued_bytes > QUEUE_BYTES:
             try:
-                self._lost_bytes += len(self._payloads.get_nowait() or b"")
+                self._lost_bytes += len((self._payloads.get_nowait() or (b"",))[0])
             except queue.Empty:  # the thread has taken the last one meanwhile
                 break
             self.payloads_dropped += 1
-        self._payloads.put_nowait(payload)
+        self._payloads.put_nowait((payload, arrived_s))
 
     @property
     def _queued_bytes(self) -> int:
@@ -73,22 +76,23 @@ class Playback:
 
     def _run(self) -> None:
         try:
-            while (payload := self._payloads.get()) is not None:
+            while (item := self._payloads.get()) is not None:
+                payload, arrived_s = item
                 self._taken_bytes += len(payload)
                 for at in range(0, len(payload), DECODE_BYTES):
-                    self._play(self.decoder.feed(payload[at : at + DECODE_BYTES]))
+                    self._play(self.decoder.feed(payload[at : at + DECODE_BYTES]), arrived_s)
         except Exception as error:  # a bug: the call must not go on, paid and unheard
             self._on_failure(error)
 
-    def _play(self, pcm: bytes) -> None:
+    def _play(self, pcm: bytes, arrived_s: float) -> None:
         if not pcm:
             return
-        self.received_ms += duration_ms(pcm)
+        self.received = (arrived_s, self.received[1] + duration_ms(pcm))
         self._level_dbfs = max(self._level_dbfs, level_dbfs(pcm))
         if self._write is None:
             return
         try:
-            self._write(pcm)
+            self._write(pcm, arrived_s)
         except Exception as error:  # passed on: the call ends with it, in order
             self._write = None
             self._on_failure(error)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from personaplex_cli import pcm
-from personaplex_cli.events import CallEnded, Counters, Written
+from personaplex_cli.events import CallEnded, Counters, DeviceCounters, Written
 from personaplex_cli.ui.view import elapsed_text
+
+LATE_MS: Final = 20
+"""Callbacks that are late by less are covered by what the device holds."""
 
 
 def end_lines(ended: CallEnded, written: Sequence[Written] = ()) -> list[str]:
@@ -14,8 +18,10 @@ def end_lines(ended: CallEnded, written: Sequence[Written] = ()) -> list[str]:
     if anything was dropped, missing or repaired. `ended.error` is not in them: it is shown as an error.
     """
     line = f"Call ended: {end_reason(ended)}.{_wrote(written)}"
-    troubles = _troubles(ended.counters)
-    return [line, f"Along the way: {'; '.join(troubles)}."] if troubles else [line]
+    lines = [f"{line}{_lag_text(ended.counters)}"]
+    if troubles := _troubles(ended.counters):
+        lines.append(f"Along the way: {'; '.join(troubles)}.")
+    return lines
 
 
 def end_reason(ended: CallEnded) -> str:
@@ -31,6 +37,14 @@ def dropped_lines(written: Sequence[Written] = ()) -> list[str]:
 
 def _wrote(written: Sequence[Written]) -> str:
     return f" Wrote {', '.join(_written_text(one) for one in written)}." if written else ""
+
+
+def _lag_text(counters: Counters) -> str:
+    """Only where there was a speaker: files and pipes have no lag of their own."""
+    if not counters.lag_local_ms:
+        return ""
+    remote = "" if counters.lag_remote_ms is None else f", network and model {counters.lag_remote_ms} ms"
+    return f" Lag: ours {counters.lag_local_ms} ms{remote}."
 
 
 def _duration_text(ended: CallEnded) -> str:
@@ -49,7 +63,7 @@ def _written_text(written: Written) -> str:
 def _troubles(counters: Counters) -> list[str]:
     """What went wrong on the way, in plain words. Counters that tell of no trouble are not here."""
     silence_s = counters.silence_inserted * pcm.PACKET_MS / 1000
-    agent_dropped_s = counters.playout_dropped_ms / 1000
+    playout = counters.playout
     found = [
         (
             counters.packets_dropped,
@@ -66,15 +80,30 @@ def _troubles(counters: Counters) -> list[str]:
             counters.payloads_dropped,
             f"{_times(counters.payloads_dropped, 'audio message')} dropped because playback was too slow",
         ),
-        (counters.underruns, f"the speaker ran dry {_times(counters.underruns, 'time')}"),
-        (counters.playout_dropped_ms, f"{agent_dropped_s:.2f} s of the agent's audio skipped to catch up"),
+        (counters.echo_blocks_dropped, "the echo canceller did not keep up"),
+        (playout.underruns, f"the speaker ran dry {_times(playout.underruns, 'time')}"),
+        (playout.concealed_ms, f"{_seconds(playout.concealed_ms)} of late audio concealed"),
+        (playout.silence_removed_ms, f"{_seconds(playout.silence_removed_ms)} of its silence skipped"),
+        (playout.speech_cut_ms, f"{_seconds(playout.speech_cut_ms)} of its speech played faster"),
+        (playout.dropped_ms, f"{_seconds(playout.dropped_ms)} of the agent's audio dropped to catch up"),
         (counters.messages_skipped, f"{_times(counters.messages_skipped, 'unknown message')} skipped"),
-        (
-            counters.device_flags,
-            f"the sound device was late or overrun {_times(counters.device_flags, 'time')}",
-        ),
+        *_device_troubles("microphone", counters.microphone),
+        *_device_troubles("speaker", counters.speaker),
     ]
     return [text for count, text in found if count]
+
+
+def _device_troubles(role: str, device: DeviceCounters) -> list[tuple[int, str]]:
+    late = f"the {role}'s callbacks were up to {device.late_ms} ms late (99.9 %)"
+    return [
+        (device.flagged, f"the {role} was late or overrun {_times(device.flagged, 'time')}"),
+        (device.restarts, f"the {role} was opened again {_times(device.restarts, 'time')}"),
+        (device.late_ms >= LATE_MS, late),
+    ]
+
+
+def _seconds(milliseconds: int) -> str:
+    return f"{milliseconds / 1000:.2f} s"
 
 
 def _times(count: int, what: str) -> str:

@@ -19,6 +19,8 @@ from personaplex_cli.events import (
     CalledAgain,
     CallEnded,
     CallState,
+    DeviceChanged,
+    DeviceState,
     Event,
     Levels,
     Notice,
@@ -113,6 +115,8 @@ def reduce(state: ViewState, event: Event) -> ViewState:
             return _with_lines(flush(state), LineKind.USER, [safe_text(text)])
         case Notice(text=text):
             return _with_lines(state, LineKind.NOTICE, [safe_text(text)])
+        case DeviceChanged():
+            return _with_lines(state, LineKind.NOTICE, [_device_text(event)])
         case CalledAgain():
             state = replace(flush(state), ended=None, live_since_s=None)
             return _with_lines(state, LineKind.NEW_CALL, [CALLED_AGAIN])
@@ -153,6 +157,22 @@ def _with_lines(state: ViewState, kind: LineKind, texts: Iterable[str]) -> ViewS
     shown = [text.strip() for text in texts]
     lines = tuple(Line(kind, text) for text in shown if text)
     return replace(state, finished=state.finished + lines) if lines else state
+
+
+def _device_text(event: DeviceChanged) -> str:
+    role, name = event.role, safe_text(event.name)
+    match event.state:
+        case DeviceState.LOST:
+            meanwhile = "silence is sent" if role == "microphone" else "nothing is heard"
+            return f"The {role} {name!r} is gone; {meanwhile} until it is back."
+        case DeviceState.BACK:
+            return f"The {role} {name!r} is back."
+        case DeviceState.REPLACED:
+            return f"The {role} is {name!r} now, until the other one is back."
+        case DeviceState.CHANGED:
+            return f"The {role} is {name!r} now."
+        case DeviceState.REFUSED:
+            return f"The {role} stays: {name}"
 
 
 def _with_levels(state: ViewState, levels: Levels) -> ViewState:

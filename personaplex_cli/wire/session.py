@@ -120,12 +120,12 @@ class Session:
             self.skipped += 1
         return parsed
 
-    def pack_audio(self, page: bytes, now_s: float) -> bytes:
+    def pack_audio(self, pages: bytes, now_s: float) -> bytes:
         """Raises Order before the handshake (the server would close) and after `pack_finish`."""
         self._check_live("audio")
         if self._first_audio_s is None:
             self._first_audio_s = now_s
-        return pack_audio(page)
+        return pack_audio(pages)
 
     def pack_text(self, text: str) -> bytes:
         self._check_live("text")
@@ -135,11 +135,11 @@ class Session:
         self._check_live("bos")
         return pack_control(CONTROL_BOS)
 
-    def pack_finish(self, last_page: bytes) -> list[bytes]:
+    def pack_finish(self, last_pages: bytes) -> list[bytes]:
         """The end of our stream: the page with the EOS flag, then control `eos`."""
         self._check_live("the end of audio")
         self._finished = True
-        return [pack_audio(last_page), pack_control(CONTROL_EOS)]
+        return [pack_audio(last_pages), pack_control(CONTROL_EOS)]
 
     def overdue(self, now_s: float) -> ConnectError | None:
         """The error if the server has been silent for longer than it may be."""

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from personaplex_cli import devices
 from personaplex_cli.cli.app import run
-from personaplex_cli.devices import Device
+from personaplex_cli.devices import listing
+from personaplex_cli.devices.device import Device
 from personaplex_cli.errors import ExitCode, MissingLibraryError
 
 HEADSET = Device(0, "Headset \u266b", "ALSA", 1, 2, 48_000, True, True)
@@ -14,7 +14,7 @@ SPEAKER = Device(1, "HDMI", "ALSA", 0, 8, 44_100, False, False)
 
 
 def found(monkeypatch: pytest.MonkeyPatch, *listed: Device) -> None:
-    monkeypatch.setattr(devices, "list_devices", lambda: list(listed))
+    monkeypatch.setattr(listing, "list_devices", lambda: list(listed))
 
 
 def test_the_devices_in_columns(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,6 +39,7 @@ def test_the_devices_as_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
             "default_rate_hz": 48_000,
             "is_default_input": True,
             "is_default_output": True,
+            "pulse_name": "",
         }
     ]
 
@@ -56,6 +57,6 @@ def test_without_portaudio(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     def missing() -> None:
         raise MissingLibraryError("The library PortAudio is not installed.", "Install it.")
 
-    monkeypatch.setattr(devices, "load_sounddevice", missing)
+    monkeypatch.setattr(listing, "load_sounddevice", missing)
     assert run(["devices"]) == ExitCode.AUDIO
     assert capsys.readouterr() == ("", "error: The library PortAudio is not installed.\n  Install it.\n")

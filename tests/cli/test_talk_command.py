@@ -7,17 +7,17 @@ import io
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jwt
 import numpy as np
 import pytest
 import soundfile
+from fake_portaudio import FakeSounddevice, PortAudioError, listed_device
 
-from personaplex_cli import devices
 from personaplex_cli.cli import conversation, plan
 from personaplex_cli.cli.app import run
+from personaplex_cli.devices import listing
 from personaplex_cli.errors import ExitCode, MissingLibraryError
 from personaplex_cli.pcm import SAMPLE_RATE
 from personaplex_cli.standin import behaviours
@@ -278,31 +278,22 @@ def test_portaudio_missing_stops_devices_but_not_files(
     def missing() -> None:
         raise MissingLibraryError("The library PortAudio is not installed.", "Install it: apt install …")
 
-    monkeypatch.setattr(devices, "load_sounddevice", missing)
+    monkeypatch.setattr(listing, "load_sounddevice", missing)
     assert run(["talk", "--local"]) == ExitCode.AUDIO
     failed(capsys, "PortAudio")
     assert run(quick(blip, "--local")) == ExitCode.OK
 
 
-def fake_sounddevice(**more: Any) -> SimpleNamespace:
+@pytest.fixture
+def loud_box(card: FakeSounddevice) -> FakeSounddevice:
     """One speaker without a microphone."""
-    entry = {
-        "index": 0,
-        "name": "Loud Box",
-        "hostapi": 0,
-        "max_input_channels": 0,
-        "max_output_channels": 2,
-        "default_samplerate": 48000.0,
-    }
-    return SimpleNamespace(
-        query_devices=lambda: [entry],
-        query_hostapis=lambda: [{"name": "ALSA"}],
-        default=SimpleNamespace(device=(-1, 0)),
-        PortAudioError=RuntimeError,
-        **more,
-    )
+    card.present = [listed_device("Loud Box", inputs=0)]
+    card.default.device = (-1, 0)
+    card._initialize()
+    return card
 
 
+@pytest.mark.usefixtures("loud_box")
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -311,21 +302,15 @@ def fake_sounddevice(**more: Any) -> SimpleNamespace:
         (["--output", "none", "--input-device", "loud"], ["no microphone"]),
     ],
 )
-def test_devices_that_are_not_there(
-    options: list[str], words: list[str], capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(devices, "load_sounddevice", fake_sounddevice)
+def test_devices_that_are_not_there(options: list[str], words: list[str], capsys: Capture) -> None:
     assert run(["talk", "--local", *options]) == ExitCode.AUDIO
     failed(capsys, *words)
 
 
 def test_a_device_that_does_not_open_is_said_before_connecting(
-    blip: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    blip: str, capsys: Capture, loud_box: FakeSounddevice
 ) -> None:
-    def refuse(**options: Any) -> None:
-        raise RuntimeError("Device unavailable [PaErrorCode -9985]")
-
-    monkeypatch.setattr(devices, "load_sounddevice", lambda: fake_sounddevice(RawOutputStream=refuse))
+    loud_box.open_error = PortAudioError("Device unavailable", -9985)
     options = ["--server", "ws://127.0.0.1:1", "--dialect", "moshi"]
     assert run(["talk", *options, "--input", blip, "--output-device", "Loud"]) == ExitCode.AUDIO
     failed(capsys, "'Loud Box' cannot be opened", "Device unavailable", "--output-device")

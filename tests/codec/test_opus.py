@@ -22,8 +22,8 @@ TONE = 0.3 * np.sin(2 * np.pi * 220 * np.arange(SAMPLE_RATE) / SAMPLE_RATE).asty
 TONE_PCM = to_pcm(TONE)
 
 
-def test_the_encoder_looks_ahead_6_5_ms() -> None:
-    assert OpusEncoder().lookahead_samples == 156
+def test_the_encoder_looks_ahead_2_5_ms() -> None:
+    assert OpusEncoder().lookahead_samples == 60
 
 
 @pytest.mark.parametrize("duration_ms", DURATIONS_MS)

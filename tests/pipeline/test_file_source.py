@@ -11,6 +11,7 @@ import soundfile
 from fakes import run_virtual
 
 from personaplex_cli.errors import ExitCode, MissingLibraryError, UsageError
+from personaplex_cli.events import DeviceCounters
 from personaplex_cli.pcm import PACKET_BYTES, PACKET_SAMPLES, SAMPLE_RATE, silence
 from personaplex_cli.pipeline import files
 from personaplex_cli.pipeline.files import FileSource
@@ -34,7 +35,7 @@ def read_all(path: Path) -> tuple[Signal, list[float]]:
 
     async def main() -> tuple[bytes, list[float]]:
         source = FileSource(path)
-        source.start(lambda error: pytest.fail(str(error)))
+        source.start(object())
         began = asyncio.get_running_loop().time()
         pcm, times = b"", []
         while not source.finished:
@@ -46,7 +47,7 @@ def read_all(path: Path) -> tuple[Signal, list[float]]:
         for _ in range(AFTER_END):
             assert (await source.read()).pcm == silence(PACKET_SAMPLES)
             assert source.finished
-        assert (source.silence_inserted, source.device_flags) == (0, 0)
+        assert (source.silence_inserted, source.packets_dropped, source.device) == (0, 0, DeviceCounters())
         source.close()
         source.close()
         return pcm, times
@@ -133,7 +134,7 @@ def test_a_stalled_reader_loses_nothing(tmp_path: Path) -> None:
 
     async def main() -> bytes:
         source = FileSource(tmp_path / "a.wav")
-        source.start(lambda error: None)
+        source.start(object())
         pcm = b""
         for _ in range(10):
             block = await source.read()
@@ -264,7 +265,7 @@ def test_another_call_goes_on_where_the_one_before_stopped(tmp_path: Path) -> No
         source = FileSource(tmp_path / "a.wav")
         pcm = b""
         for _ in range(2):
-            source.start(lambda error: None)
+            source.start(object())
             began = asyncio.get_running_loop().time()
             for packet in range(1, 6):
                 pcm += (await source.read()).pcm

@@ -1,26 +1,31 @@
+"""From portions of a device's thread to packets on the loop, a step at a time, on a virtual clock."""
+
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from fakes import FakeSounddevice, FakeStream, PortAudioError, fake_device, run_virtual
+from fakes import run_virtual
 
-from personaplex_cli import devices
-from personaplex_cli.devices import BLOCK_SAMPLES
-from personaplex_cli.errors import AudioError, ExitCode, PersonaplexError
-from personaplex_cli.pcm import PACKET_SAMPLES, silence
+from personaplex_cli.pcm import (
+    PACKET_BYTES,
+    PACKET_SAMPLES,
+    SAMPLE_RATE,
+    STEP_PACKETS,
+    STEP_S,
+    STEP_SAMPLES,
+    silence,
+)
 from personaplex_cli.pipeline.microphone import BUFFER_BLOCKS, GRACE_S, Microphone
 
 QUIET = silence(PACKET_SAMPLES)
-
-
-@pytest.fixture
-def card(monkeypatch: pytest.MonkeyPatch) -> FakeSounddevice:
-    card = FakeSounddevice()
-    monkeypatch.setattr(devices, "load_sounddevice", lambda: card)
-    return card
+QUIET_STEP = silence(STEP_SAMPLES)
+BLOCK_SAMPLES = SAMPLE_RATE // 100
+BLOCK_S = 0.01
+STEP_BLOCKS = STEP_SAMPLES // BLOCK_SAMPLES
 
 
 def block(number: int) -> bytes:
@@ -28,224 +33,220 @@ def block(number: int) -> bytes:
     return number.to_bytes(2, "little") * BLOCK_SAMPLES
 
 
+def step(first: int) -> bytes:
+    return b"".join(map(block, range(first, first + STEP_BLOCKS)))
+
+
 def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-Test = Callable[[Microphone, FakeStream], Coroutine[Any, Any, None]]
+def capture(microphone: Microphone, *numbers: int) -> None:
+    """What a device does the moment it has a block."""
+    for number in numbers:
+        microphone.captured(block(number), now() - BLOCK_S)
 
 
-def run(card: FakeSounddevice, test: Test) -> None:
+async def read_step(microphone: Microphone) -> tuple[bytes, list[float]]:
+    """PCM, and the times of its packets; all but the first come at once."""
+    blocks = [await microphone.read()]
+    at_s = now()
+    blocks += [await microphone.read() for _ in range(STEP_PACKETS - 1)]
+    assert now() == at_s
+    assert {len(block.pcm) for block in blocks} == {PACKET_BYTES}
+    return b"".join(block.pcm for block in blocks), [block.at_s for block in blocks]
+
+
+Test = Callable[[Microphone], Coroutine[Any, Any, None]]
+
+
+def run(test: Test) -> None:
     """The test with a microphone that has just been started."""
 
     async def main() -> None:
-        microphone = Microphone(fake_device())
-        microphone.start(lambda error: pytest.fail(str(error)))
-        await test(microphone, card.stream)
+        microphone = Microphone()
+        microphone.start()
+        await test(microphone)
         microphone.close()
 
     run_virtual(main())
 
 
-def test_the_stream_is_the_program_s_format_on_the_device(card: FakeSounddevice) -> None:
-    Microphone(fake_device())
-    [(kind, stream)] = card.opened
-    wanted = {"samplerate": 24_000, "channels": 1, "dtype": "int16", "device": 7, "blocksize": 240}
-    assert kind == "input"
-    assert wanted.items() <= stream.options.items()
-    assert stream.calls == []
-
-
-def test_nothing_is_captured_before_the_start(card: FakeSounddevice) -> None:
+def test_nothing_is_captured_before_the_start() -> None:
     async def main() -> None:
-        microphone = Microphone(fake_device())
-        card.stream.capture(block(1))
-        card.stream.capture(block(2))
-        microphone.start(lambda error: None)
-        assert card.stream.calls == ["start"]
-        card.stream.capture(block(3))
-        card.stream.capture(block(4))
-        assert (await microphone.read()).pcm == block(3) + block(4)
+        microphone = Microphone()
+        capture(microphone, *range(STEP_BLOCKS))
+        microphone.start()
+        capture(microphone, *range(10, 10 + STEP_BLOCKS))
+        assert (await read_step(microphone))[0] == step(10)
 
     run_virtual(main())
 
 
-def test_two_blocks_make_a_packet_at_once(card: FakeSounddevice) -> None:
-    async def test(microphone: Microphone, stream: FakeStream) -> None:
+def test_a_step_comes_as_soon_as_it_is_captured() -> None:
+    async def test(microphone: Microphone) -> None:
         reading = asyncio.create_task(microphone.read())
-        await asyncio.sleep(0.01)
-        stream.capture(block(1))
-        await asyncio.sleep(0.01)
-        assert not reading.done()
-        stream.capture(block(2))
-        captured = now()
-        got = await reading
-        assert got.pcm == block(1) + block(2)
-        assert got.at_s == captured == now()
-        assert (microphone.silence_inserted, microphone.finished) == (0, False)
-
-    run(card, test)
-
-
-def test_a_burst_comes_in_order_with_the_times_it_was_captured(card: FakeSounddevice) -> None:
-    async def test(microphone: Microphone, stream: FakeStream) -> None:
-        times = []
-        for number in range(6):
-            stream.capture(block(number))
-            times.append(now())
-            await asyncio.sleep(0.001)
-        for number in (0, 2, 4):
-            got = await microphone.read()
-            assert got.pcm == block(number) + block(number + 1)
-            assert got.at_s == times[number + 1]
-
-    run(card, test)
-
-
-def test_a_late_device_gets_silence_put_in_after_the_grace(card: FakeSounddevice) -> None:
-    async def test(microphone: Microphone, stream: FakeStream) -> None:
-        began = now()
-        first = await microphone.read()
-        assert first.pcm == QUIET
-        assert now() == pytest.approx(began + 0.02 + GRACE_S)
-        for _ in range(20):
-            got = await microphone.read()
-            assert got.pcm == QUIET
-            assert now() - got.at_s <= GRACE_S  # young enough to be sent
-        assert now() == pytest.approx(began + 0.02 + GRACE_S + 20 * 0.02)
-        assert microphone.silence_inserted == 21
-
-    run(card, test)
-
-
-def test_after_such_silence_only_the_newest_packet_counts(card: FakeSounddevice) -> None:
-    async def test(microphone: Microphone, stream: FakeStream) -> None:
-        assert (await microphone.read()).pcm == QUIET
-        for number in range(9):
-            stream.capture(block(number))
-        # Of nine blocks the last three: two for now, and one more than a packet is not thrown away.
-        assert (await microphone.read()).pcm == block(6) + block(7)
-        stream.capture(block(9))
-        assert (await microphone.read()).pcm == block(8) + block(9)
-        assert microphone.silence_inserted == 1
-
-    run(card, test)
-
-
-def test_a_block_within_the_grace_is_waited_for(card: FakeSounddevice) -> None:
-    async def test(microphone: Microphone, stream: FakeStream) -> None:
-        reading = asyncio.create_task(microphone.read())
-        await asyncio.sleep(0.02 + GRACE_S - 0.001)
-        stream.capture(block(1))
-        stream.capture(block(2))
-        assert (await reading).pcm == block(1) + block(2)
+        for number in range(STEP_BLOCKS):
+            assert not reading.done()
+            await asyncio.sleep(BLOCK_S)
+            capture(microphone, number)
+        captured_s = now()
+        first = await reading
+        assert first.pcm == step(0)[:PACKET_BYTES] and first.at_s == pytest.approx(captured_s - 3 * 0.02)
+        assert now() == captured_s
+        rest = [await microphone.read() for _ in range(STEP_PACKETS - 1)]
+        assert b"".join(block.pcm for block in rest) == step(0)[PACKET_BYTES:]
+        assert rest[-1].at_s == pytest.approx(captured_s) and now() == captured_s
         assert microphone.silence_inserted == 0
 
-    run(card, test)
+    run(test)
 
 
-def test_the_grace_counts_anew_after_each_packet(card: FakeSounddevice) -> None:
-    async def test(microphone: Microphone, stream: FakeStream) -> None:
+def test_a_burst_comes_in_order_with_the_times_it_was_captured() -> None:
+    async def test(microphone: Microphone) -> None:
+        began_s = now()
+        for number in range(3 * STEP_BLOCKS):
+            microphone.captured(block(number), began_s + number * BLOCK_S)
+        for number in range(3):
+            pcm, times = await read_step(microphone)
+            assert pcm == step(number * STEP_BLOCKS)
+            assert times == pytest.approx([began_s + number * STEP_S + 0.02 * n for n in range(1, 5)])
+
+    run(test)
+
+
+def test_a_late_device_gets_silence_put_in_after_the_grace() -> None:
+    async def test(microphone: Microphone) -> None:
+        began_s = now()
+        for number in range(1, 21):
+            pcm, times = await read_step(microphone)
+            assert pcm == QUIET_STEP
+            assert now() == pytest.approx(began_s + number * STEP_S + GRACE_S)
+            assert now() - times[0] <= GRACE_S + STEP_S  # young enough to be sent
+            assert microphone.silence_inserted == number * STEP_PACKETS
+
+    run(test)
+
+
+def test_after_such_silence_only_the_newest_step_counts() -> None:
+    async def test(microphone: Microphone) -> None:
+        assert (await read_step(microphone))[0] == QUIET_STEP
+        capture(microphone, *range(3 * STEP_BLOCKS + 3))
+        # Of three steps and three blocks the last two, but for a block: one step is due, the other soon.
+        assert (await read_step(microphone))[0] == step(STEP_BLOCKS + 4)
+        capture(microphone, 3 * STEP_BLOCKS + 3)
+        assert (await read_step(microphone))[0] == step(2 * STEP_BLOCKS + 4)
+        assert microphone.silence_inserted == STEP_PACKETS
+
+    run(test)
+
+
+def test_a_step_within_the_grace_is_waited_for() -> None:
+    async def test(microphone: Microphone) -> None:
+        reading = asyncio.create_task(read_step(microphone))
+        await asyncio.sleep(STEP_S + GRACE_S - 0.001)
+        capture(microphone, *range(STEP_BLOCKS))
+        assert (await reading)[0] == step(0)
+        assert microphone.silence_inserted == 0
+
+    run(test)
+
+
+def test_the_grace_counts_anew_after_each_step() -> None:
+    async def test(microphone: Microphone) -> None:
         for number in range(10):
-            await asyncio.sleep(0.055)
-            stream.capture(block(number))
-            stream.capture(block(number))
-            assert (await microphone.read()).pcm == block(number) * 2
+            reading = asyncio.create_task(read_step(microphone))
+            await asyncio.sleep(STEP_S + GRACE_S - 0.005)
+            capture(microphone, *range(number, number + STEP_BLOCKS))
+            assert (await reading)[0] == step(number)
         assert microphone.silence_inserted == 0
 
-    run(card, test)
+    run(test)
 
 
-def test_the_buffer_is_bounded_and_the_oldest_goes(card: FakeSounddevice) -> None:
-    async def test(microphone: Microphone, stream: FakeStream) -> None:
-        for number in range(BUFFER_BLOCKS + 10):
-            stream.capture(block(number))
-        for number in range(10, BUFFER_BLOCKS + 10, 2):
-            assert (await microphone.read()).pcm == block(number) + block(number + 1)
-        assert (await microphone.read()).pcm == QUIET
+def test_the_buffer_is_bounded_and_the_oldest_goes() -> None:
+    async def test(microphone: Microphone) -> None:
+        n_steps = BUFFER_BLOCKS // STEP_BLOCKS
+        left = BUFFER_BLOCKS - n_steps * STEP_BLOCKS
+        capture(microphone, *range(BUFFER_BLOCKS + 10))
+        for number in range(n_steps):
+            assert (await read_step(microphone))[0] == step(10 + number * STEP_BLOCKS)
+        capture(microphone, *range(STEP_BLOCKS - left))
+        assert (await read_step(microphone))[0].startswith(block(10 + n_steps * STEP_BLOCKS))
 
-    run(card, test)
-
-
-def test_flags_are_counted(card: FakeSounddevice) -> None:
-    async def test(microphone: Microphone, stream: FakeStream) -> None:
-        for status in (None, "input overflow", None, "input overflow"):
-            stream.capture(block(1), status)
-        assert microphone.device_flags == 2
-
-    run(card, test)
+    run(test)
 
 
-def test_a_lost_device_is_reported_and_silence_goes_on(card: FakeSounddevice) -> None:
-    async def main() -> None:
-        failures: list[PersonaplexError] = []
-        microphone = Microphone(fake_device())
-        card.stream.lose()  # not started: nobody to tell
-        microphone.start(failures.append)
-        card.stream.lose()
-        assert [type(error) for error in failures] == [AudioError]
-        assert "microphone" in str(failures[0]) and failures[0].exit_code == ExitCode.AUDIO
-        assert (await microphone.read()).pcm == QUIET
+def test_what_the_bounded_buffer_lost_is_counted_as_packets() -> None:
+    async def test(microphone: Microphone) -> None:
+        capture(microphone, *range(BUFFER_BLOCKS))
+        assert microphone.packets_dropped == 0
+        capture(microphone, *range(7))
+        assert microphone.packets_dropped == 3
+
+    run(test)
+
+
+def test_portions_of_any_size_make_the_same_packets() -> None:
+    rng = random.Random(3)
+    pcm = rng.randbytes(52 * PACKET_BYTES)
+
+    async def test(microphone: Microphone) -> None:
+        began_s = now()
+        at = 0
+        for number in range(52):
+            while at < len(pcm) and at < (number + STEP_PACKETS) * PACKET_BYTES:
+                portion = pcm[at : at + 2 * rng.randint(1, 700)]
+                microphone.captured(portion, began_s + at / 2 / SAMPLE_RATE)
+                at += len(portion)
+            got = await microphone.read()
+            assert got.pcm == pcm[number * PACKET_BYTES :][:PACKET_BYTES]
+            assert got.at_s == pytest.approx(began_s + (number + 1) * 0.02)
+
+    run(test)
+
+
+def test_large_portions_are_counted_and_thrown_away_by_their_samples() -> None:
+    async def test(microphone: Microphone) -> None:
+        assert (await read_step(microphone))[0] == QUIET_STEP
+        for number in range(1, 5):
+            microphone.captured(number.to_bytes(2, "little") * (STEP_SAMPLES + 100), now())
+        assert (await read_step(microphone))[0] == b"\4\0" * STEP_SAMPLES
+        for _ in range(BUFFER_BLOCKS + 2):
+            microphone.captured(bytes(2 * PACKET_SAMPLES), now())
+        assert microphone.packets_dropped == 2
+
+    run(test)
+
+
+def test_after_the_close_nothing_is_captured() -> None:
+    async def test(microphone: Microphone) -> None:
         microphone.close()
-        assert len(failures) == 1
-
-    run_virtual(main())
-
-
-def test_our_own_close_is_no_loss(card: FakeSounddevice) -> None:
-    async def test(microphone: Microphone, stream: FakeStream) -> None:
-        microphone.close()
-        assert stream.calls == ["start", "stop", "close"]
-        stream.capture(block(1))  # a callback that was under way
-        stream.capture(block(2))
+        capture(microphone, *range(STEP_BLOCKS))  # callbacks that were under way
         assert (await microphone.read()).pcm == QUIET
 
-    run(card, test)
+    run(test)
 
 
-@pytest.mark.parametrize(
-    "error", [PortAudioError("Device unavailable [PaErrorCode -9985]"), ValueError("No input\x1b[2J")]
-)
-def test_a_device_that_cannot_be_opened(card: FakeSounddevice, error: Exception) -> None:
-    card.open_error = error
-    with pytest.raises(AudioError, match="microphone 'USB Headset' cannot be opened") as caught:
-        Microphone(fake_device())
-    assert caught.value.exit_code == ExitCode.AUDIO
-    assert "\x1b" not in str(caught.value)
-    assert "--input-device" in (caught.value.hint or "")
+def test_a_callback_after_the_loop_s_end_does_nothing() -> None:
+    async def main() -> Microphone:
+        microphone = Microphone()
+        microphone.start()
+        return microphone
+
+    microphone = run_virtual(main())
+    for _ in range(2 * STEP_BLOCKS):
+        microphone.captured(block(1), 0.0)
 
 
-def test_a_device_that_does_not_start(card: FakeSounddevice) -> None:
-    async def main() -> None:
-        microphone = Microphone(fake_device())
-        card.stream.start_error = PortAudioError("Unanticipated host error")
-        with pytest.raises(AudioError, match="microphone does not start") as caught:
-            microphone.start(lambda error: None)
-        assert caught.value.exit_code == ExitCode.AUDIO
-
-    run_virtual(main())
-
-
-def test_another_call_begins_without_what_was_captured_between_them(card: FakeSounddevice) -> None:
-    async def test(microphone: Microphone, stream: FakeStream) -> None:
-        for number in range(8):
-            stream.capture(block(number))
+def test_another_call_begins_without_what_was_captured_between_them() -> None:
+    async def test(microphone: Microphone) -> None:
+        capture(microphone, *range(STEP_BLOCKS + 4))
+        await microphone.read()  # and the rest of its step is not wanted any more
         await asyncio.sleep(5)
-        microphone.start(lambda error: None)
-        assert stream.calls == ["start"]  # it went on all the while
-        stream.capture(block(50))
-        stream.capture(block(51))
-        assert (await microphone.read()).pcm == block(50) + block(51)
+        capture(microphone, 9)
+        microphone.start()
+        capture(microphone, *range(50, 50 + STEP_BLOCKS))
+        assert (await read_step(microphone))[0] == step(50)
 
-    run(card, test)
-
-
-def test_another_call_starts_a_lost_device_again(card: FakeSounddevice) -> None:
-    async def main() -> None:
-        microphone = Microphone(fake_device())
-        microphone.start(lambda error: None)
-        card.stream.lose()
-        microphone.start(lambda error: None)
-        assert card.stream.calls == ["start", "start"]
-
-    run_virtual(main())
+    run(test)

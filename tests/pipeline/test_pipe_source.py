@@ -13,8 +13,9 @@ from typing import BinaryIO
 import pytest
 from fakes import run_virtual
 
+from personaplex_cli.events import DeviceCounters
 from personaplex_cli.pcm import PACKET_BYTES, PACKET_SAMPLES, silence
-from personaplex_cli.pipeline.pipes import PIPE_BUFFER_BYTES, PIPE_GRACE_S, PipeSource
+from personaplex_cli.pipeline.pipes import PIPE_BUFFER_BYTES, PIPE_GRACE_S, NullSource, PipeSource
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the loop of these tests waits for no pipe")
 
@@ -53,7 +54,7 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 def started(reader: BinaryIO) -> PipeSource:
     source = PipeSource(reader)
-    source.start(lambda error: pytest.fail(str(error)))
+    source.start(object())
     return source
 
 
@@ -238,9 +239,25 @@ def test_another_call_goes_on_where_the_one_before_stopped() -> None:
             await after_reading_ahead(source, 2 * PACKET_BYTES)
             heard += (await source.read()).pcm + (await source.read()).pcm
             await asyncio.sleep(60)
-            source.start(lambda error: pytest.fail(str(error)))
+            source.start(object())
         assert heard == data
         assert [thread.name for thread in threading.enumerate()].count("stdin") == 1
         source.close()
 
     run(test)
+
+
+def test_the_null_source_is_silent_at_real_time_pace() -> None:
+    async def main() -> None:
+        source = NullSource()
+        source.start(object())
+        began_s = asyncio.get_running_loop().time()
+        for number in range(1, 11):
+            block = await source.read()
+            assert block.pcm == QUIET and block.at_s == pytest.approx(began_s + 0.02 * number)
+            assert block.at_s == asyncio.get_running_loop().time()
+        assert not source.finished
+        assert (source.silence_inserted, source.packets_dropped, source.device) == (0, 0, DeviceCounters())
+        source.close()
+
+    run_virtual(main())

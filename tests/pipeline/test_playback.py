@@ -39,6 +39,7 @@ class Ear:
 
     def __init__(self) -> None:
         self.heard = bytearray()
+        self.arrived_s: list[float] = []
         self.calls = 0
         self.threads: set[str] = set()
         self.error: Exception | None = None
@@ -47,8 +48,9 @@ class Ear:
         self.may_go_on.set()
         self.reached = threading.Event()
 
-    def write(self, pcm: bytes) -> None:
+    def write(self, pcm: bytes, arrived_s: float) -> None:
         self.calls += 1
+        self.arrived_s.append(arrived_s)
         self.threads.add(threading.current_thread().name)
         self.reached.set()
         assert self.may_go_on.wait(LIMIT_S)
@@ -71,21 +73,36 @@ def played(ear: Ear) -> Playback:
 def test_payloads_are_decoded_in_a_thread_of_its_own_and_closing_drains(ear: Ear) -> None:
     playback = played(ear)
     for payload in payloads(50):
-        playback.feed(payload)
+        playback.feed(payload, 0.0)
     assert playback.close(LIMIT_S)
-    assert duration_ms(bytes(ear.heard)) == playback.received_ms == 1000
+    assert duration_ms(bytes(ear.heard)) == playback.received[1] == 1000
     assert ear.threads == {"playback"}
     assert ear.errors == []
     assert level_dbfs(bytes(ear.heard[4800:])) == pytest.approx(level_dbfs(tone(0)), abs=1)
+
+
+def test_audio_is_passed_on_with_the_time_its_payload_came(ear: Ear) -> None:
+    playback = played(ear)
+    *headers, first, second, third = payloads(3)
+    for at_s, payload in (
+        (1.0, b"".join(headers)),
+        (2.0, first),
+        (3.0, second[:30]),
+        (4.5, second[30:] + third),
+    ):
+        playback.feed(payload, at_s)
+    assert playback.close(LIMIT_S)
+    assert ear.arrived_s == [2.0, 4.5]
+    assert playback.received == (4.5, 60.0)
 
 
 def test_payloads_cut_anywhere_are_as_good(ear: Ear) -> None:
     playback = played(ear)
     stream = b"".join(payloads(10))
     for at in range(0, len(stream), 13):
-        playback.feed(stream[at : at + 13])
+        playback.feed(stream[at : at + 13], 0.0)
     assert playback.close(LIMIT_S)
-    assert playback.received_ms == 200
+    assert playback.received[1] == 200
     assert playback.decoder.holes == 0
 
 
@@ -93,25 +110,25 @@ def test_one_large_payload_is_played_in_portions(ear: Ear) -> None:
     playback = played(ear)
     stream = b"".join(payloads(200))
     assert len(stream) > 2 * station.DECODE_BYTES
-    playback.feed(stream)
+    playback.feed(stream, 0.0)
     assert playback.close(LIMIT_S)
-    assert playback.received_ms == 4000
+    assert playback.received[1] == 4000
     assert ear.calls > 1
 
 
 def test_payloads_without_audio_write_nothing(ear: Ear) -> None:
     playback = played(ear)
     for payload in (*payloads(0), b"", b"no Ogg at all"):
-        playback.feed(payload)
+        playback.feed(payload, 0.0)
     assert playback.close(LIMIT_S)
-    assert ear.calls == 0 and playback.received_ms == 0
+    assert ear.calls == 0 and playback.received[1] == 0
 
 
 def test_feeding_never_waits_for_a_sink_that_does(ear: Ear) -> None:
     ear.may_go_on.clear()
     playback = played(ear)
     for payload in payloads(100):
-        playback.feed(payload)
+        playback.feed(payload, 0.0)
     assert ear.reached.wait(LIMIT_S)
     assert not playback.close(0.01)
     ear.may_go_on.set()
@@ -123,11 +140,11 @@ def test_a_failing_sink_is_reported_once_and_decoding_goes_on(ear: Ear) -> None:
     playback = played(ear)
     ear.error = BrokenPipeError("gone")
     for payload in payloads(20):
-        playback.feed(payload)
+        playback.feed(payload, 0.0)
     assert playback.close(LIMIT_S)
     assert ear.errors == [ear.error]
     assert ear.calls == 1
-    assert playback.received_ms == 400
+    assert playback.received[1] == 400
 
 
 def test_the_queue_is_bounded_and_the_oldest_goes(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,12 +153,12 @@ def test_the_queue_is_bounded_and_the_oldest_goes(ear: Ear, monkeypatch: pytest.
     playback = played(ear)
     *headers, first, second = payloads(2)
     for payload in (*headers, first):
-        playback.feed(payload)
+        playback.feed(payload, 0.0)
     assert ear.reached.wait(LIMIT_S)  # the thread now holds `first`, and the queue is empty
     encoder = StreamEncoder(serial=7)
     late = [*encoder.headers(), *(encoder.page(silence(PACKET_SAMPLES)) for _ in range(8))]
     for payload in (*[second] * 25, *late):
-        playback.feed(payload)
+        playback.feed(payload, 0.0)
     assert playback.payloads_dropped == 25
     ear.may_go_on.set()
     assert playback.close(LIMIT_S)
@@ -153,10 +170,10 @@ def test_a_hole_left_by_dropped_payloads_is_concealed(ear: Ear) -> None:
     playback = played(ear)
     stream = payloads(20)
     for payload in (*stream[:10], *stream[13:]):
-        playback.feed(payload)
+        playback.feed(payload, 0.0)
     assert playback.close(LIMIT_S)
     assert playback.decoder.holes == 1
-    assert playback.received_ms == 400
+    assert playback.received[1] == 400
 
 
 def test_the_level_is_the_loudest_since_it_was_last_taken(ear: Ear) -> None:
@@ -165,7 +182,7 @@ def test_the_level_is_the_loudest_since_it_was_last_taken(ear: Ear) -> None:
     encoder = StreamEncoder(serial=42)
     pcm = [*(tone(i) for i in range(10)), *[silence(PACKET_SAMPLES)] * 10]
     for payload in (*encoder.headers(), *map(encoder.page, pcm)):
-        playback.feed(payload)
+        playback.feed(payload, 0.0)
     assert playback.close(LIMIT_S)
     assert playback.take_level_dbfs() == pytest.approx(level_dbfs(tone(0)), abs=1)
     assert playback.take_level_dbfs() == SILENCE_DBFS
@@ -175,10 +192,10 @@ def test_closing_with_a_full_queue_does_not_fail(ear: Ear, monkeypatch: pytest.M
     ear.may_go_on.clear()
     playback = played(ear)
     for payload in payloads(1):
-        playback.feed(payload)
+        playback.feed(payload, 0.0)
     assert ear.reached.wait(LIMIT_S)
     for _ in range(station.QUEUE_PAYLOADS + 5):
-        playback.feed(b"")
+        playback.feed(b"", 0.0)
     assert playback.payloads_dropped == 5
     assert not playback.close(0.01)
     ear.may_go_on.set()

@@ -9,17 +9,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from personaplex_cli.errors import ExitCode, PersonaplexError, UsageError
-from personaplex_cli.events import Written
+from personaplex_cli.errors import ExitCode, UsageError
+from personaplex_cli.events import DeviceCounters, PlayoutCounters, Written
 from personaplex_cli.pcm import SAMPLE_RATE
 from personaplex_cli.pipeline.files import FileSink
 from personaplex_cli.pipeline.pipes import NullSink, PipeSink
 
 SECOND = (np.sin(2 * np.pi * 440 * np.arange(SAMPLE_RATE) / SAMPLE_RATE) * 12_000).astype("<i2").tobytes()
-
-
-def unexpected(error: PersonaplexError) -> None:
-    pytest.fail(str(error))
 
 
 def parts(folder: Path) -> list[Path]:
@@ -29,9 +25,9 @@ def parts(folder: Path) -> list[Path]:
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "A.WAV"])
 def test_what_was_written_is_in_the_file(tmp_path: Path, name: str) -> None:
     sink = FileSink(tmp_path / name)
-    sink.start(unexpected)
+    sink.start(object())
     for at in range(0, 2 * len(SECOND), 3840):
-        sink.write((SECOND * 2)[at : at + 3840])
+        sink.write((SECOND * 2)[at : at + 3840], 0.0)
     sink.close()
     heard, rate = soundfile.read(tmp_path / name, dtype="int16")
     assert rate == SAMPLE_RATE and heard.shape == (2 * SAMPLE_RATE,)
@@ -41,13 +37,13 @@ def test_what_was_written_is_in_the_file(tmp_path: Path, name: str) -> None:
     else:
         assert np.array_equal(heard, meant)
     assert sink.written == Written(str(tmp_path / name), pytest.approx(2.0))  # type: ignore[arg-type]
-    assert (sink.underruns, sink.dropped_ms, sink.device_flags) == (0, 0, 0)
+    assert (sink.playout, sink.device, sink.lag_ms) == (PlayoutCounters(), DeviceCounters(), 0.0)
 
 
 def test_the_file_gets_its_name_when_it_is_complete(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(b"an earlier call")
     sink = FileSink(tmp_path / "a.wav")
-    sink.write(SECOND)
+    sink.write(SECOND, 0.0)
     assert (tmp_path / "a.wav").read_bytes() == b"an earlier call"
     assert len(parts(tmp_path)) == 1
     sink.close()
@@ -72,7 +68,7 @@ def test_nothing_received_leaves_no_file(tmp_path: Path) -> None:
 
 def test_closing_twice(tmp_path: Path) -> None:
     sink = FileSink(tmp_path / "a.wav")
-    sink.write(SECOND)
+    sink.write(SECOND, 0.0)
     sink.close()
     (tmp_path / "a.wav").unlink()
     sink.close()
@@ -81,8 +77,8 @@ def test_closing_twice(tmp_path: Path) -> None:
 
 def test_two_calls_into_the_same_file_do_not_mix(tmp_path: Path) -> None:
     first, second = FileSink(tmp_path / "a.wav"), FileSink(tmp_path / "a.wav")
-    first.write(SECOND)
-    second.write(SECOND * 2)
+    first.write(SECOND, 0.0)
+    second.write(SECOND * 2, 0.0)
     second.close()
     first.close()
     assert soundfile.info(tmp_path / "a.wav").duration == 1.0
@@ -154,7 +150,7 @@ def test_a_disk_that_is_full(tmp_path: Path, name: str) -> None:
     try:
         with pytest.raises(UsageError, match="Writing .* failed") as caught:
             for _ in range(5):
-                sink.write(noise)
+                sink.write(noise, 0.0)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert "disk" in (caught.value.hint or "")
@@ -166,7 +162,7 @@ def test_a_disk_that_is_full(tmp_path: Path, name: str) -> None:
 
 def test_a_file_that_cannot_take_its_name_in_the_end(tmp_path: Path) -> None:
     sink = FileSink(tmp_path / "a.wav")
-    sink.write(SECOND)
+    sink.write(SECOND, 0.0)
     (tmp_path / "a.wav" / "in the way").mkdir(parents=True)
     with pytest.raises(UsageError, match="could not be completed"):
         sink.close()
@@ -178,13 +174,13 @@ def test_a_pipe_gets_the_bytes_at_once() -> None:
     reading, writing = os.pipe()
     with open(reading, "rb") as reader, open(writing, "wb") as writer:
         sink = PipeSink(writer)
-        sink.start(unexpected)
-        sink.write(SECOND[:3840])
+        sink.start(object())
+        sink.write(SECOND[:3840], 0.0)
         assert os.read(reader.fileno(), 9999) == SECOND[:3840]
         sink.close()
         assert not writer.closed
     assert sink.written is None
-    assert (sink.underruns, sink.dropped_ms, sink.device_flags) == (0, 0, 0)
+    assert (sink.playout, sink.device, sink.lag_ms) == (PlayoutCounters(), DeviceCounters(), 0.0)
 
 
 def test_a_pipe_that_nobody_reads_any_more() -> None:
@@ -193,22 +189,22 @@ def test_a_pipe_that_nobody_reads_any_more() -> None:
         os.close(reading)
         sink = PipeSink(writer)
         with pytest.raises(BrokenPipeError):
-            sink.write(SECOND)
+            sink.write(SECOND, 0.0)
         sink.close()
     # Leaving the block wrote out what was left: with nobody complaining.
 
 
 def test_the_null_sink_hears_nothing() -> None:
     sink = NullSink()
-    sink.start(unexpected)
-    sink.write(SECOND)
+    sink.start(object())
+    sink.write(SECOND, 0.0)
     sink.close()
     sink.close()
     assert sink.written is None
-    assert (sink.underruns, sink.dropped_ms, sink.device_flags) == (0, 0, 0)
+    assert (sink.playout, sink.device, sink.lag_ms) == (PlayoutCounters(), DeviceCounters(), 0.0)
 
 
 def test_any_binary_stream_is_a_pipe() -> None:
     stream = io.BytesIO()
-    PipeSink(stream).write(b"\1\2")
+    PipeSink(stream).write(b"\1\2", 0.0)
     assert stream.getvalue() == b"\1\2"

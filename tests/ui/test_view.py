@@ -12,6 +12,8 @@ from personaplex_cli.events import (
     CallEnded,
     CallState,
     Counters,
+    DeviceChanged,
+    DeviceState,
     EndReason,
     Event,
     Levels,
@@ -107,6 +109,31 @@ def test_notices_and_errors_leave_the_running_sentence() -> None:
     state = after(AgentText(1.0, "I"), Notice(1.1, "Muted."), ServerSaidError(1.2, "overloaded"))
     assert state.finished == (Line(LineKind.NOTICE, "Muted."), Line(LineKind.ERROR, "overloaded"))
     assert state.running == "I"
+
+
+@pytest.mark.parametrize(
+    ("role", "state", "name", "text"),
+    [
+        (
+            "microphone",
+            DeviceState.LOST,
+            "Headset",
+            "The microphone 'Headset' is gone; silence is sent until it is back.",
+        ),
+        ("speaker", DeviceState.LOST, "Box", "The speaker 'Box' is gone; nothing is heard until it is back."),
+        ("speaker", DeviceState.BACK, "Box", "The speaker 'Box' is back."),
+        ("speaker", DeviceState.REPLACED, "HDMI", "The speaker is 'HDMI' now, until the other one is back."),
+        ("speaker", DeviceState.CHANGED, "HDMI", "The speaker is 'HDMI' now."),
+        ("microphone", DeviceState.REFUSED, "There is no 'x'.", "The microphone stays: There is no 'x'."),
+    ],
+)
+def test_what_becomes_of_a_device_is_a_notice(role: str, state: DeviceState, name: str, text: str) -> None:
+    assert after(DeviceChanged(1.0, role, state, name)).finished == (Line(LineKind.NOTICE, text),)
+
+
+@pytest.mark.parametrize("state", DeviceState)
+def test_names_of_devices_are_made_harmless(state: DeviceState) -> None:
+    assert "\x1b" not in texts(after(DeviceChanged(1.0, "speaker", state, "Box\x1b[2J")))[0]
 
 
 def test_text_of_anyone_is_made_harmless() -> None:

@@ -1,0 +1,66 @@
+"""How late audio comes: what the playout buffer's target is made of.
+
+Lateness is the time of arrival less the duration of the audio that came before, in seconds: the same for all
+messages of a perfect path, whatever its delay. At 12.5 messages a second a percentile over messages misses
+stalls, as each makes one message very late and few others a little. What counts is the worst message of each
+second; the worst of these seconds is forgiven, so that a single stall does not cost half a minute of delay.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+WINDOW_S: Final = 30.0
+"""How long a second counts. Clocks that drift apart by 200 ppm move by 6 ms in that time."""
+
+
+@dataclass(slots=True)
+class _Second:
+    begin_s: float
+    earliest_s: float
+    latest_s: float
+
+
+class Lateness:
+    """One thread's. `earliest_s` and `latest_s` may be asked for after the first `note`."""
+
+    def __init__(self) -> None:
+        self._seconds: deque[_Second] = deque()
+
+    def note(self, arrived_s: float, position_s: float) -> None:
+        """A message came at `arrived_s`, after messages with `position_s` of audio. Times never decrease."""
+        lateness_s = arrived_s - position_s
+        # A second begins with the first message after the last one's end: what comes at once after a stall
+        # falls into one.
+        if not self._seconds or arrived_s >= self._seconds[-1].begin_s + 1:
+            self._forget(arrived_s - WINDOW_S)
+            self._seconds.append(_Second(arrived_s, lateness_s, lateness_s))
+        else:
+            second = self._seconds[-1]
+            second.earliest_s = min(second.earliest_s, lateness_s)
+            second.latest_s = max(second.latest_s, lateness_s)
+
+    @property
+    def earliest_s(self) -> float:
+        """Lateness of the fastest message."""
+        return min(second.earliest_s for second in self._seconds)
+
+    @property
+    def latest_s(self) -> float:
+        """The second largest of what the seconds' latest messages were; the only one, if there is one."""
+        return _second_largest(list(self._seconds))
+
+    def _forget(self, before_s: float) -> None:
+        while self._seconds and self._seconds[0].begin_s <= before_s:
+            self._seconds.popleft()
+        # When everything comes later than was worth waiting for, two seconds long, then the path or the
+        # server has become slower for good: that is no jitter, and comparing with the past says nothing.
+        past, recent = list(self._seconds)[:-2], list(self._seconds)[-2:]
+        if past and min(second.earliest_s for second in recent) > _second_largest(past):
+            self._seconds = deque(recent)
+
+
+def _second_largest(seconds: list[_Second]) -> float:
+    return sorted(second.latest_s for second in seconds)[-2:][0]
