@@ -16,11 +16,10 @@ from personaplex_cli.pcm import SAMPLE_BYTES, SAMPLE_RATE
 
 _QUALITY: Final = "LQ"
 """The recipe of soxr's with the shortest linear-phase filter. In its streaming mode it gives what it has in
-portions of 20 ms (40 ms at 8 kHz); the next better one, MQ, holds 15 to 37 ms more (measured, soxr 1.1)."""
-
+portions of 20 ms (40 ms at 8 kHz); the next better one, MQ, holds 15 to 37 ms more (measured)."""
 
 BLOCK_S: Final[dict[Kind, float]] = {"input": 240 / SAMPLE_RATE, "output": 160 / SAMPLE_RATE}
-"""What a device takes and gives at a time: 10 ms and 6.7 ms. A device holds two blocks. Measured on PulseAudio
+"""What a device takes and gives at a time: 10 ms and 6.7 ms. A device holds two. Measured on PulseAudio
 from the callback to the ear: 20 ms with blocks of 10 ms, 10 ms with 6.7 ms; 5 ms gain nothing more."""
 
 Handler = Callable[[Any, int, float, bool], None]

@@ -14,23 +14,20 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
 
+from personaplex_cli.devices.blocks import Blocks
 from personaplex_cli.devices.device import Device, Kind
 from personaplex_cli.devices.format import (
     FormatRefused,
     Handler,
     StreamFormat,
     cannot_be_opened,
-    captured,
     formats,
-    rendered,
 )
 from personaplex_cli.devices.listing import find_device, list_devices, listed_afresh
 from personaplex_cli.devices.portaudio import PortAudioReader, PortAudioStream, initialise_again
 from personaplex_cli.devices.pulse import PulseStream
-from personaplex_cli.devices.timing import CallbackTiming
 from personaplex_cli.errors import AudioError, PersonaplexError
 from personaplex_cli.events import DeviceState
-from personaplex_cli.pcm import SAMPLE_RATE
 
 WATCH_S: Final = 0.4
 """How often a stream is looked at."""
@@ -87,9 +84,9 @@ class DeviceStream:
         steps, and only guesses when they were captured; that is cheaper. Raises AudioError."""
         self._kind: Kind = kind
         self._stamped = stamped
-        self._exchange = exchange
         self._channel = channel
-        self.timing = CallbackTiming()
+        self._blocks = Blocks(kind, exchange)
+        self.timing = self._blocks.timing
         self.restarts = 0
         """Times the device was opened again, or another one."""
         self._aim(spec, find_device(spec, kind))
@@ -97,12 +94,9 @@ class DeviceStream:
         self._ended = False
         self._wake = threading.Event()
         self._closed = False
-        self._failed = False
         self._swap = threading.RLock()  # held while a stream is opened, started or closed
         self._keeper: threading.Thread | None = None
         self._tell: Tell = lambda kind, state, name: None
-        self._on_failure: Callable[[Exception], None] = lambda error: None
-        self._handler: Handler | None = None  # the one whose callbacks count
         self._stream: Stream | None
         self.device, self._stream, self._next_handler = self._open(self._wanted)
         _streams.append(self)
@@ -116,7 +110,7 @@ class DeviceStream:
     def start(self, tell: Tell, on_failure: Callable[[Exception], None]) -> None:
         """Starts the stream; if it runs already, only who is told changes. `on_failure` is called with what
         `exchange` raised, once. Raises AudioError."""
-        self._tell, self._on_failure = tell, on_failure
+        self._tell, self._blocks.on_failure = tell, on_failure
         with self._swap:
             if self._keeper is not None:
                 return
@@ -142,66 +136,11 @@ class DeviceStream:
             self._close_stream()
             self._swap.release()
 
-    # --- callbacks
-
-    def _handler_for(self, format: StreamFormat) -> Handler:
-        return self._input_handler(format) if self._kind == "input" else self._output_handler(format)
-
-    def _input_handler(self, format: StreamFormat) -> Handler:
-        convert = captured(format)
-
-        def take(buffer: Any, n_samples: int, age_s: float, flagged: bool) -> None:
-            if self._handler is not take:  # the device hung, another has taken its place
-                return
-            now_s = time.monotonic()
-            self.timing.called(now_s, n_samples / format.rate_hz, flagged)
-            try:
-                if pcm := convert(buffer):
-                    self._exchange(pcm, now_s - age_s)
-            except Exception as error:
-                self._fail(error)
-
-        return take
-
-    def _output_handler(self, format: StreamFormat) -> Handler:
-        heard_s = 0.0
-
-        def pull(n_samples: int) -> bytes:
-            nonlocal heard_s
-            at_s = heard_s
-            heard_s += n_samples / SAMPLE_RATE
-            pcm: bytes = self._exchange(n_samples, at_s)
-            return pcm
-
-        convert = rendered(format, pull)
-
-        def give(buffer: Any, n_samples: int, ahead_s: float, flagged: bool) -> None:
-            nonlocal heard_s
-            if self._handler is not give:
-                buffer[:] = bytes(len(buffer))
-                return
-            now_s = time.monotonic()
-            self.timing.called(now_s, n_samples / format.rate_hz, flagged)
-            heard_s = now_s + ahead_s
-            try:
-                buffer[:] = convert(n_samples)
-            except Exception as error:
-                buffer[:] = bytes(len(buffer))
-                self._fail(error)
-
-        return give
-
-    def _fail(self, error: Exception) -> None:
-        """A bug: the call must not go on, paid and unheard."""
-        self._failed = True
-        self._handler = None
-        self._on_failure(error)
+    # --- the stream; `_swap` is held
 
     def _on_ended(self) -> None:
         self._ended = True
         self._wake.set()
-
-    # --- the stream; `_swap` is held
 
     def _aim(self, spec: str | None, device: Device) -> None:
         self._wanted = device
@@ -211,7 +150,7 @@ class DeviceStream:
         """Raises AudioError."""
         refusal = ""
         for format in formats(self._kind, device, self._channel):
-            handler = self._handler_for(format)
+            handler = self._blocks.handler(format)
             try:
                 return device, self._new_stream(device, format, handler), handler
             except FormatRefused as error:
@@ -229,7 +168,7 @@ class DeviceStream:
     def _start(self, device: Device, stream: Stream, handler: Handler) -> None:
         """Raises AudioError; the stream is closed then."""
         self._ended = False
-        self._handler = handler
+        self._blocks.current = handler
         self.timing.restarted(time.monotonic())
         try:
             stream.start()
@@ -239,7 +178,7 @@ class DeviceStream:
         self.device, self._stream = device, stream
 
     def _close_stream(self) -> None:
-        self._handler = None
+        self._blocks.current = None
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.close()
@@ -284,12 +223,12 @@ class DeviceStream:
             with self._swap:  # what was just being opened when `close` would wait no longer
                 self._close_stream()
         except Exception as error:
-            self._fail(error)
+            self._blocks.fail(error)
 
     def _lost(self) -> bool:
         with self._swap:  # not while someone else makes PortAudio look again
             silent_s = self.timing.silent_s(time.monotonic())
-            return not (self._closed or self._failed) and (self._ended or silent_s > SILENT_LIMIT_S)
+            return not (self._closed or self._blocks.failed) and (self._ended or silent_s > SILENT_LIMIT_S)
 
     @property
     def _replaced(self) -> bool:
@@ -370,11 +309,11 @@ class DeviceStream:
         with self._swap:
             if self._closed:
                 return False
-            old, old_handler = self._stream, self._handler
+            old, old_handler = self._stream, self._blocks.current
             try:
                 self._start(*self._open(device))
             except AudioError:
-                self._handler = old_handler
+                self._blocks.current = old_handler
                 return False
             self.restarts += 1
             if old is not None:
