@@ -42,9 +42,12 @@ fixtures: dev ## Make the clips (needs espeak-ng, sox, opus-tools) and the READM
 	sh scripts/make_fixtures.sh
 	$(BIN)/python scripts/screenshot.py
 
-bench: dev ## Measure: start-up time, codec
+bench: dev ## Measure: start-up time, codec, playout, echo, and delay on a virtual sound card
 	$(BIN)/python scripts/bench_startup.py
 	$(BIN)/python scripts/bench_codec.py
+	$(BIN)/python scripts/bench_playout.py
+	$(BIN)/python scripts/bench_echo.py
+	$(BIN)/python scripts/bench_latency.py
 
 clean: ## Remove what the other targets made, .venv included
 	rm -rf .venv build dist *.egg-info answer.wav .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

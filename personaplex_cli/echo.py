@@ -152,19 +152,21 @@ class Cancelled(Echo):
             self._canceller.close(CLOSE_LIMIT_S)
 
 
-def open_echo(options: EchoOptions, speaker: str) -> Echo:
-    """What is to be done with a microphone and a speaker of that name. Takes 0.3 s where an engine is loaded.
-    Raises MissingLibraryError."""
+def open_echo(options: EchoOptions, speaker: str | None) -> Echo:
+    """What is to be done with a microphone and a speaker of that name; None where there is no speaker. Takes
+    0.3 s where an engine is loaded. Raises MissingLibraryError."""
     if options.half_duplex:
         return HalfDuplex()
-    cancel = options.cancel is EchoCancel.ON
-    measure = options.cancel is EchoCancel.AUTO and not is_headphones(speaker)
-    if options.processes or cancel or (measure and available()):
+    headphones = speaker is None or is_headphones(speaker)
+    wanted = options.cancel is EchoCancel.AUTO and not headphones and available()
+    cancel = options.cancel is EchoCancel.ON or wanted
+    if cancel or options.processes:
         engine = open_canceller(
-            cancel_echo=cancel or measure,
+            cancel_echo=cancel,
             noise_suppression=options.noise_suppression,
             high_pass=options.high_pass,
             gain_control=options.gain_control,
         )
-        return Cancelled(UnlessHeadphones(engine) if measure and not options.processes else engine)
-    return Alarmed() if measure else Echo()
+        return Cancelled(UnlessHeadphones(engine) if wanted and not options.processes else engine)
+    # Headphones too can be replaced by a loudspeaker, when they are lost.
+    return Echo() if options.cancel is EchoCancel.OFF or speaker is None else Alarmed()

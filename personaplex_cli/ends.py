@@ -86,7 +86,7 @@ def open_source(file: str | None, device: str | None, channel: int | None, echo:
 
     Raises UsageError, AudioError.
     """
-    if file is None and _is_nothing(device):
+    if file is None and is_nothing(device):
         from personaplex_cli.pipeline.pipes import NullSource
 
         return NullSource()
@@ -109,7 +109,7 @@ def open_sink(file: str | None, device: str | None, max_buffer_ms: int, echo: Ec
 
     Raises UsageError, AudioError.
     """
-    if file == NOTHING or (file is None and _is_nothing(device)):
+    if file == NOTHING or (file is None and is_nothing(device)):
         from personaplex_cli.pipeline.pipes import NullSink
 
         return NullSink()
@@ -126,7 +126,7 @@ def open_sink(file: str | None, device: str | None, max_buffer_ms: int, echo: Ec
     return FileSink(_path(file))
 
 
-def _is_nothing(device: str | None) -> bool:
+def is_nothing(device: str | None) -> bool:
     return device is not None and device.strip().casefold() == NOTHING
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from personaplex_cli.aec import BLOCK_SAMPLES, EchoCanceller
-from personaplex_cli.pcm import SAMPLE_RATE, level_dbfs
+from personaplex_cli.pcm import SAMPLE_RATE, SILENCE_DBFS, level_dbfs
 from personaplex_cli.pipeline.echo_alarm import EchoAlarm
 
 BLOCK_S: Final = BLOCK_SAMPLES / SAMPLE_RATE
@@ -14,7 +14,8 @@ LOUD_DBFS: Final = -40.0
 """What is played counts from here on. The agent speaks at -30 to -15 dBFS."""
 
 UNHEARD_DBFS: Final = -60.0
-"""A microphone quieter than this hears nothing of it that matters."""
+"""A microphone quieter than this hears nothing of it that matters. (One that gives only zeros is switched
+off, and nothing is known.)"""
 
 LOUD_BLOCKS: Final = 1000
 """How much of the agent is listened to before it is decided: 10 s of speech."""
@@ -51,7 +52,7 @@ class UnlessHeadphones:
     def _measure(self, played_dbfs: float, captured_dbfs: float) -> None:
         if played_dbfs > LOUD_DBFS:
             self._loud += 1
-            self._quiet += captured_dbfs < UNHEARD_DBFS
+            self._quiet += SILENCE_DBFS < captured_dbfs < UNHEARD_DBFS
         if self._loud == LOUD_BLOCKS:
             if self._quiet >= QUIET_SHARE * LOUD_BLOCKS:
                 self._alarm = EchoAlarm()

@@ -36,6 +36,8 @@ from rig import SCRIPTS, Environment, card
 
 STEP_MS = 80
 STARTS = 10
+ALONE = ["--idle-timeout", "0", "--echo-cancel", "off"]
+"""Nothing that the other client does not do."""
 PEER_ENV = Path.home() / ".cache" / "personaplex-bench" / "moshi"
 
 
@@ -54,8 +56,8 @@ class Row:
 
 
 def ours(port: int) -> list[str]:
-    server = ["--server", f"ws://127.0.0.1:{port}", "--dialect", "moshi", "--idle-timeout", "0"]
-    return [sys.executable, "-m", "personaplex_cli", "--debug", "talk", *server]
+    server = ["--server", f"ws://127.0.0.1:{port}", "--dialect", "moshi"]
+    return [sys.executable, "-m", "personaplex_cli", "--debug", "talk", *server, *ALONE]
 
 
 def peers(python: Path) -> Command:

@@ -60,9 +60,10 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, bool]]:
     ("options", "speaker", "kind"),
     [
         (EchoOptions(), LOUDSPEAKER, Cancelled),
-        (EchoOptions(), HEADPHONES, Echo),
+        (EchoOptions(), HEADPHONES, Alarmed),
         (EchoOptions(EchoCancel.ON), HEADPHONES, Cancelled),
         (EchoOptions(EchoCancel.OFF), LOUDSPEAKER, Echo),
+        (EchoOptions(), None, Echo),
         (EchoOptions(half_duplex=True), LOUDSPEAKER, HalfDuplex),
         (EchoOptions(half_duplex=True), HEADPHONES, HalfDuplex),
         (EchoOptions(EchoCancel.OFF, noise_suppression=True), LOUDSPEAKER, Cancelled),
@@ -71,7 +72,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, bool]]:
     ],
 )
 @pytest.mark.usefixtures("opened")
-def test_what_is_chosen(options: EchoOptions, speaker: str, kind: type[Echo]) -> None:
+def test_what_is_chosen(options: EchoOptions, speaker: str | None, kind: type[Echo]) -> None:
     chosen = open_echo(options, speaker)
     assert type(chosen) is kind
     chosen.close()
@@ -99,13 +100,14 @@ def test_the_engine_does_what_is_asked_for_and_nothing_else(
     ("options", "speaker", "kind"),
     [
         (EchoOptions(), LOUDSPEAKER, Alarmed),
-        (EchoOptions(), HEADPHONES, Echo),
+        (EchoOptions(), HEADPHONES, Alarmed),
         (EchoOptions(EchoCancel.OFF), LOUDSPEAKER, Echo),
+        (EchoOptions(), None, Echo),
         (EchoOptions(half_duplex=True), LOUDSPEAKER, HalfDuplex),
     ],
 )
 def test_without_the_extra(
-    options: EchoOptions, speaker: str, kind: type[Echo], monkeypatch: pytest.MonkeyPatch
+    options: EchoOptions, speaker: str | None, kind: type[Echo], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(echo, "available", lambda: False)
     monkeypatch.setattr(echo, "open_canceller", lambda **switches: pytest.fail("it is not there"))

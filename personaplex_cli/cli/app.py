@@ -73,6 +73,7 @@ def personaplex(
 def main() -> None:
     """Run the command of `sys.argv` and exit. Of all PersonaplexErrors, this is where they end."""
     _occupy_standard_descriptors()
+    _keep_stderr()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a device's name may not exist in the terminal's encoding
@@ -107,6 +108,15 @@ def _occupy_standard_descriptors() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
     if sys.stderr is None:  # print() would take stdout instead
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+
+
+def _keep_stderr() -> None:
+    """A descriptor of its own: sounddevice puts number 2 on the null device while PortAudio looks for
+    devices, and that may never end."""
+    if isinstance(sys.stderr, TextIOWrapper):
+        sys.stderr.flush()
+        encoding = sys.stderr.encoding
+        sys.stderr = open(os.dup(2), "w", buffering=1, encoding=encoding)  # noqa: SIM115
 
 
 def run(arguments: list[str]) -> int:

@@ -13,7 +13,8 @@ from personaplex_cli.catalog import resolve_region, resolve_voice
 from personaplex_cli.cli.output import print_note, print_warning
 from personaplex_cli.cli.talk_options import AuthMode, TalkOptions
 from personaplex_cli.codec.library import load as load_codec
-from personaplex_cli.ends import NOTHING, PIPE, Sink, Source, open_sink, open_source
+from personaplex_cli.echo_options import EchoCancel, EchoOptions
+from personaplex_cli.ends import NOTHING, PIPE, Sink, Source, is_nothing, open_sink, open_source
 from personaplex_cli.errors import CredentialsError, UsageError
 from personaplex_cli.events import Written
 from personaplex_cli.limits import Limits
@@ -87,11 +88,12 @@ def open_ends(options: TalkOptions) -> Ends:
     """Takes a quarter of a second with sound devices. Any thread. Raises UsageError, AudioError."""
     output = _output(options)
     echo = _echo(options, output)
-    sink = open_sink(output, options.output_device, options.max_buffer_ms, echo)
+    # The source first: a file to write to is begun at once, and would be left over.
+    source = open_source(options.input, options.input_device, options.input_channel, echo)
     try:
-        source = open_source(options.input, options.input_device, options.input_channel, echo)
+        sink = open_sink(output, options.output_device, options.max_buffer_ms, echo)
     except BaseException:
-        sink.close()
+        source.close()
         raise
     return Ends(source, sink)
 
@@ -100,8 +102,10 @@ def _echo(options: TalkOptions, output: str | None) -> Echo:
     """Only a microphone hears a speaker. Raises AudioError, MissingLibraryError."""
     from personaplex_cli.echo import Echo, open_echo
 
-    if options.input is not None or output is not None:
+    if options.input is not None or is_nothing(options.input_device):
         return Echo()
+    if output is not None or is_nothing(options.output_device):
+        return open_echo(options.echo, None)
     from personaplex_cli.devices.listing import find_device
 
     return open_echo(options.echo, find_device(options.output_device, "output").name)
@@ -186,8 +190,16 @@ def _check_combination(options: TalkOptions) -> None:
         raise UsageError("The output would replace the input.", "Give --output another name.")
     if options.token == PIPE and options.input == PIPE:
         raise UsageError("The token and the voice cannot both come from standard input.")
+    _check_echo(options.echo, has_microphone=options.input is None)
     if options.dialect is Dialect.MOSHI and options.server is None and not options.local:
         raise UsageError("--dialect moshi needs --server.", "Like --server ws://localhost:8998.")
+
+
+def _check_echo(echo: EchoOptions, *, has_microphone: bool) -> None:
+    if echo.half_duplex and (echo.processes or echo.cancel is EchoCancel.ON):
+        raise UsageError("--half-duplex goes without processing of the microphone.", "Choose one of the two.")
+    if not has_microphone and (echo.half_duplex or echo.processes or echo.cancel is EchoCancel.ON):
+        raise UsageError("There is no microphone to process: the voice comes from --input.")
 
 
 def _same_file(one: str | None, other: str | None) -> bool:

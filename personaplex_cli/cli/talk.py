@@ -123,6 +123,7 @@ MaxBuffer = Annotated[
         "--max-buffer",
         metavar="MS",
         min=0,
+        max=2000,
         envvar="PERSONAPLEX_MAX_BUFFER",
         help="The longest the agent may be delayed to cover an uneven network; less is snappier.",
     ),

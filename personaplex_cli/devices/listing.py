@@ -38,7 +38,7 @@ def listed_afresh() -> list[Device]:
     """The devices that there are now, as a process of its own sees them: PortAudio only sees those that there
     were when it was loaded, and with a sound server that hangs it would take our streams with it. Empty if
     that process fails. Blocks for half a second, `AFRESH_LIMIT_S` at most."""
-    command = [sys.executable, "-m", "personaplex_cli", "devices", "--json"]
+    command = [sys.executable, "-P", "-m", "personaplex_cli", "devices", "--json"]
     try:
         listed = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=AFRESH_LIMIT_S, check=True

@@ -8,9 +8,11 @@ wait behind it; once it returns, what nobody waits for any more is undone.
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from functools import partial
@@ -37,6 +39,8 @@ OPEN_LIMIT_S: Final = 3.0
 """For opening, and for starting: the call may be live, and billed, meanwhile."""
 
 CLOSE_LIMIT_S: Final = 1.0
+
+WAITS: Final = 3
 
 MAX_STAMP_S: Final = 0.5
 """No device holds more. What a driver says beyond that is wrong."""
@@ -88,15 +92,19 @@ def _ensure_thread() -> None:
 
 def _serve() -> None:
     while True:
-        future, action = _requests.get()
-        if not future.set_running_or_notify_cancel():
-            continue
-        try:
-            result = action()
-        except BaseException as error:
-            future.set_exception(error)
-        else:
-            future.set_result(result)
+        _run(*_requests.get())
+
+
+def _run(future: Future[Any], action: Callable[[], Any]) -> None:
+    """Apart from the loop, whose variables would keep the last stream, with its resampler, for ever."""
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = action()
+    except BaseException as error:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
 
 
 def _undo(done: Future[T], undo: Callable[[T], None]) -> None:
@@ -212,11 +220,14 @@ class PortAudioReader:
             self._thread.join(CLOSE_LIMIT_S)
 
     def _read(self) -> None:
+        backlog = _Backlog()
         with _waiting_in_portaudio():
             try:
                 while not self._closing:
+                    asked_s = time.monotonic()
                     block, overflowed = self._stream.read(self._step_samples)
-                    self._handler(block, self._step_samples, STEP_S + self.latency_s, overflowed)
+                    late_s = backlog.late_s(asked_s, time.monotonic())
+                    self._handler(block, self._step_samples, STEP_S + self.latency_s + late_s, overflowed)
             except load_sounddevice().PortAudioError:
                 if not self._closing:
                     self._ended()
@@ -225,6 +236,28 @@ class PortAudioReader:
     def _finish(self) -> None:
         with contextlib.suppress(AudioError):
             call(partial(_close, self._stream), CLOSE_LIMIT_S, insist=True)
+
+
+class _Backlog:
+    """How old a step is because it waited for its reader: after a stall several come at once, the oldest
+    first, and PortAudio does not say how many are left."""
+
+    def __init__(self) -> None:
+        self._steps = 0
+        self._least_s = math.inf
+        self._waits = 0
+
+    def late_s(self, asked_s: float, now_s: float) -> float:
+        """Of the step that was asked for then and has come now: by how much later it is than the steps before
+        it were, counted in steps."""
+        self._steps += 1
+        offset_s = now_s - self._steps * STEP_S
+        # Who has to wait, again and again, gets what is new. (The host has lost some, or its clock is slow.)
+        self._waits = self._waits + 1 if now_s - asked_s > STEP_S / 4 else 0
+        if offset_s < self._least_s or self._waits >= WAITS:
+            self._least_s = offset_s
+            self._waits = 0
+        return offset_s - self._least_s
 
 
 @contextlib.contextmanager

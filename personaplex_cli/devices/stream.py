@@ -24,7 +24,7 @@ from personaplex_cli.devices.format import (
     formats,
 )
 from personaplex_cli.devices.listing import find_device, list_devices, listed_afresh
-from personaplex_cli.devices.portaudio import PortAudioReader, PortAudioStream, initialise_again
+from personaplex_cli.devices.portaudio import PortAudioReader, PortAudioStream, initialise_again, stuck
 from personaplex_cli.devices.pulse import PulseStream
 from personaplex_cli.errors import AudioError, PersonaplexError
 from personaplex_cli.events import DeviceState
@@ -173,6 +173,7 @@ class DeviceStream:
         try:
             stream.start()
         except AudioError:
+            self._stream = None
             stream.close()
             raise
         self.device, self._stream = device, stream
@@ -211,8 +212,11 @@ class DeviceStream:
         try:
             check_s = time.monotonic() + RETURN_CHECK_S
             while not self._closed:
+                asleep_s = time.monotonic()
                 self._wake.wait(WATCH_S)
                 self._wake.clear()
+                if time.monotonic() - asleep_s > WATCH_S + SILENT_LIMIT_S / 2:
+                    self.timing.restarted(time.monotonic())  # it was we who stood still
                 if self._asked is not None:
                     self._go_over(self._asked)
                 elif self._lost():
@@ -329,6 +333,8 @@ def _back_off() -> Iterator[float]:
 
 def _relist() -> bool:
     """Makes PortAudio look for devices anew, for which all streams have to be closed for a moment."""
+    if stuck():  # it would be in vain, and would stop what works
+        return False
     with _relisting, contextlib.ExitStack() as stack:
         streams = list(_streams)
         for stream in streams:
@@ -342,5 +348,5 @@ def _relist() -> bool:
         except AudioError:
             devices = []
         for stream in held:
-            stream._resume(devices)
+            stream._resume(devices or [stream.device])
         return bool(devices)

@@ -58,8 +58,16 @@ class Lateness:
         # When everything comes later than was worth waiting for, two seconds long, then the path or the
         # server has become slower for good: that is no jitter, and comparing with the past says nothing.
         past, recent = list(self._seconds)[:-2], list(self._seconds)[-2:]
-        if past and min(second.earliest_s for second in recent) > _second_largest(past):
+        slower = past and min(second.earliest_s for second in recent) > _second_largest(past)
+        # The same the other way round: the server has been given audio that nobody had to wait for, and is
+        # ahead from now on. What came before would be taken for jitter.
+        ahead = past and max(second.latest_s for second in recent) < _second_smallest(past)
+        if slower or ahead:
             self._seconds = deque(recent)
+
+
+def _second_smallest(seconds: list[_Second]) -> float:
+    return sorted(second.earliest_s for second in seconds)[:2][-1]
 
 
 def _second_largest(seconds: list[_Second]) -> float:
