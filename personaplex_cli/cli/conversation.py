@@ -23,7 +23,6 @@ from personaplex_cli.cli.plan import (
     keeps_token,
     make_endpoint,
     make_plan,
-    open_ends,
 )
 from personaplex_cli.cli.signals import Interrupts, termination_interrupts
 from personaplex_cli.cli.talk_options import TalkOptions
@@ -76,7 +75,7 @@ class Conversation:
     def __init__(self, options: TalkOptions, plan: Plan) -> None:
         self._options = options
         self._plan = plan
-        self._ends: Ends | None = None
+        self._ends = Ends()
         self._standin: StandIn | None = None
         self._interrupts = Interrupts()
         self._secrets: tuple[str, ...] = ()
@@ -112,11 +111,11 @@ class Conversation:
 
     def close(self) -> list[Written]:
         """What was written, now that it is complete. Any thread; may be called again. Raises UsageError."""
-        return [] if self._ends is None else self._ends.close()
+        return self._ends.close()
 
     async def _prepare(self) -> str | None:
         """The token. Meanwhile the ends are opened: devices and the exchange each take a while."""
-        opening = asyncio.ensure_future(in_thread(self._open_ends, name="ends"))
+        opening = asyncio.ensure_future(in_thread(partial(self._ends.open, self._options), name="ends"))
         opening.add_done_callback(lambda done: done.cancelled() or done.exception())  # it is looked at
         try:
             token, _ = await asyncio.gather(self._token(), asyncio.shield(opening))
@@ -125,11 +124,7 @@ class Conversation:
             raise
         return token
 
-    def _open_ends(self) -> None:
-        self._ends = open_ends(self._options)
-
     async def _calls(self, token: str | None) -> CallEnded:
-        assert self._ends is not None
         limits = self._plan.limits
         while True:
             endpoint = self._endpoint(token)

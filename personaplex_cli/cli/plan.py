@@ -46,18 +46,31 @@ class Plan:
     tls: ssl.SSLContext | None
 
 
-@dataclass(frozen=True, slots=True)
 class Ends:
-    """Where the audio comes from and goes to. Whoever has them closes them."""
+    """Where the audio comes from and goes to. Whoever has them closes them, also when `open` has failed or is
+    still under way: a file to write to is begun before a microphone that does not answer."""
 
     source: Source
     sink: Sink
 
+    def __init__(self) -> None:
+        self._opened: list[Source | Sink] = []
+
+    def open(self, options: TalkOptions) -> None:
+        """Takes a quarter of a second with sound devices. Any thread. Raises UsageError, AudioError."""
+        output = _output(options)
+        echo = _echo(options, output)
+        self.sink = open_sink(output, options.output_device, options.max_buffer_ms, echo)
+        self._opened.append(self.sink)
+        self.source = open_source(options.input, options.input_device, options.input_channel, echo)
+        self._opened.append(self.source)
+
     def close(self) -> list[Written]:
-        """What was written, now that it is complete. May be called again. Raises UsageError."""
-        self.source.close()
-        self.sink.close()
-        return [self.sink.written] if self.sink.written else []
+        """What was written, now that it is complete. Any thread; may be called again. Raises UsageError."""
+        for end in reversed(self._opened):
+            end.close()
+        written = self.sink.written if self._opened else None
+        return [written] if written else []
 
 
 def make_plan(options: TalkOptions) -> Plan:
@@ -82,20 +95,6 @@ def make_plan(options: TalkOptions) -> Plan:
     # An address that cannot be used, or a persona that does not fit, is found without a token.
     tls = _tls(options, make_endpoint(options, voice.value.name, persona, None))
     return Plan(voice.value.name, persona, limits, tls)
-
-
-def open_ends(options: TalkOptions) -> Ends:
-    """Takes a quarter of a second with sound devices. Any thread. Raises UsageError, AudioError."""
-    output = _output(options)
-    echo = _echo(options, output)
-    # The source first: a file to write to is begun at once, and would be left over.
-    source = open_source(options.input, options.input_device, options.input_channel, echo)
-    try:
-        sink = open_sink(output, options.output_device, options.max_buffer_ms, echo)
-    except BaseException:
-        source.close()
-        raise
-    return Ends(source, sink)
 
 
 def _echo(options: TalkOptions, output: str | None) -> Echo:
