@@ -6,6 +6,7 @@ The extra `personaplex-cli[aec]` brings it. It is loaded when a canceller is ope
 from __future__ import annotations
 
 import importlib.util
+import logging
 import re
 from functools import partial
 from typing import Final, Protocol
@@ -72,6 +73,7 @@ def open_canceller(
 class _LiveKit:
     def __init__(self, **switches: bool) -> None:
         """Raises ImportError, also when the native library of an installed wheel cannot be loaded."""
+        logging.getLogger("livekit").addHandler(logging.NullHandler())  # it would write across the screen
         from livekit.rtc import AudioFrame
         from livekit.rtc.apm import AudioProcessingModule
 

@@ -76,12 +76,14 @@ END
 
 write_configuration() {
     # All PortAudio gets to see: no hardware, JACK or OSS of this machine to search.
-    cat >"$dir/asound.conf" <<END
+    # Whole at once: a program that outlived the last daemon may be reading it.
+    cat >"$dir/asound.new" <<END
 pcm.pulse { type pulse }
 ctl.pulse { type pulse }
 pcm.default { type pulse }
 ctl.default { type pulse }
 END
+    mv "$dir/asound.new" "$dir/asound.conf"
     # Never a daemon that starts by itself; no shared memory, which containers limit.
     printf '%s = no\n' autospawn enable-shm >"$dir/client.conf"
     printf '%s = no\n' enable-shm flat-volumes high-priority realtime-scheduling >"$dir/daemon.conf"

@@ -16,7 +16,13 @@ from fake_portaudio import FakeSounddevice
 
 from personaplex_cli.devices import listing, portaudio, stream
 
-_FIRST = ("test_end_to_end.py", "test_virtual_card.py", "test_talk_command.py")
+_FIRST = (
+    "test_end_to_end.py",
+    "test_card_losses.py",
+    "test_card_echo.py",
+    "test_virtual_card.py",
+    "test_talk_command.py",
+)
 """What waits most, so that the rest goes on beside it."""
 
 _UNWANTED = ("PERSONAPLEX_", "POLARGRID_", "XDG_", "SSL_CERT_")

@@ -1,143 +1,137 @@
-"""The real program on a sound card that is virtual: PulseAudio's null sinks (scripts/virtual_audio.sh)."""
+"""Speech goes in at a microphone and comes back at a speaker, whatever kind of card they belong to.
+
+The real program on PulseAudio's null sinks (scripts/virtual_audio.sh).
+"""
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
 import subprocess
 import sys
-import tempfile
-import threading
 from collections.abc import Iterator
-from pathlib import Path
-from typing import IO
+from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
-from ogg_pages import RATE, likeness, to_samples
+from card_calls import Program, Told, at_once, served
+from moshi_server import MoshiServer
 from speech import question
+from virtual_card import LIKE, Card, Ear, likeness_of_spoken
 
 from personaplex_cli.errors import ExitCode
 
-SCRIPT = Path(__file__).parent.parent / "scripts" / "virtual_audio.sh"
-NEEDED = ("pulseaudio", "pactl", "paplay", "parec")
+CARD_HZ = 44_100
+REFUSES_ALL_BUT_STEREO = f"""
+import sounddevice
+
+def picky(kind):
+    def open(*, samplerate, channels, **rest):
+        if (samplerate, channels) != ({CARD_HZ}, 2):
+            raise sounddevice.PortAudioError("Invalid sample rate", -9997)
+        return kind(samplerate=samplerate, channels=channels, **rest)
+    return open
+
+sounddevice.RawInputStream = picky(sounddevice.RawInputStream)
+sounddevice.RawOutputStream = picky(sounddevice.RawOutputStream)
+"""
+"""A card that takes nothing else. (ALSA's "pulse" takes everything; its plugin that pins a rate crashes.)"""
+
+NO_ECHO = ("--echo-cancel", "off")
+"""There is none, and waves are compared."""
 
 
-@pytest.fixture
-def card() -> Iterator[dict[str, str]]:
-    """The environment of a program that is to find the virtual card as its default devices."""
-    if missing := [name for name in NEEDED if not shutil.which(name)]:
-        pytest.skip(f"no virtual sound card: {', '.join(missing)} not installed")
-    # Not tmp_path: the path of a Unix socket is short.
-    with tempfile.TemporaryDirectory(prefix="va", dir="/tmp") as folder:
-        start = {**os.environ, "VAUDIO_DIR": folder}
-        try:
-            command = ["sh", str(SCRIPT), "start"]
-            started = subprocess.run(command, env=start, capture_output=True, text=True, timeout=20)
-            if started.returncode:
-                pytest.skip(f"no virtual sound card: {started.stderr.strip()}")
-            shown = subprocess.check_output(["sh", "-c", f". {folder}/env && env -0"], env=start, text=True)
-            yield dict(line.split("=", 1) for line in shown.split("\0") if line)
-        finally:
-            subprocess.run(["sh", str(SCRIPT), "stop"], env=start, capture_output=True, timeout=20)
+@pytest.fixture(scope="module")
+def told() -> Iterator[Told]:
+    with at_once(mono_card, only_pulseaudio, stereo_card, third_of_eight_channels, ninth_channel) as calls:
+        yield calls
 
 
-class Program:
-    """`personaplex talk --local`, whose output is read as it comes."""
-
-    def __init__(self, environment: dict[str, str], *options: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "personaplex_cli", "talk", "--local", *options],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.said = ""
-        self._more = threading.Condition()
-        self._readers = [
-            threading.Thread(target=self._read, args=(pipe,), daemon=True)
-            for pipe in (self.process.stdout, self.process.stderr)
-        ]
-        for reader in self._readers:
-            reader.start()
-
-    def _read(self, pipe: IO[str]) -> None:
-        for line in pipe:
-            with self._more:
-                self.said += line
-                self._more.notify_all()
-
-    def wait_for(self, text: str) -> None:
-        with self._more:
-            assert self._more.wait_for(lambda: text in self.said, 20), f"{text!r} not in {self.said!r}"
-
-    def end(self) -> tuple[int, str]:
-        """Exit code and all that it said."""
-        code = self.process.wait(20)
-        for reader in self._readers:
-            reader.join(10)
-        return code, self.said
-
-    def __enter__(self) -> Program:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        for reader in self._readers:
-            reader.join(10)
-        for pipe in (self.process.stdout, self.process.stderr):
-            assert pipe is not None
-            pipe.close()
-        self.process.wait(10)
-
-
-def test_speech_goes_in_at_the_microphone_and_comes_back_at_the_speaker(
-    card: dict[str, str], tmp_path: Path
-) -> None:
-    spoken = question()
-    soundfile.write(tmp_path / "question.wav", spoken, RATE)
-    record = [
-        "parec",
-        "--device=speaker.monitor",
-        "--format=s16le",
-        f"--rate={RATE}",
-        "--channels=1",
-        "--raw",
-    ]
-    play = ["paplay", "--device=micfeed", str(tmp_path / "question.wav")]
-    with (
-        (tmp_path / "heard.raw").open("wb") as recording,
-        subprocess.Popen(record, env=card, stdout=recording) as recorder,
-        Program(card, "--echo-cancel", "off") as program,  # there is no echo, and the wave is compared
-    ):
-        program.wait_for("Hello!")  # it greets, and stops when it is spoken to
-        subprocess.run(play, env=card, check=True, timeout=20)
-        program.wait_for("of what you said.")  # the end of the repetition
-        program.process.send_signal(signal.SIGINT)
-        code, said = program.end()
-        recorder.terminate()
-    assert code == ExitCode.OK, said
-    assert "Call ended: you hung up" in said
-    heard = (tmp_path / "heard.raw").read_bytes()
-    recorded = to_samples(heard[: len(heard) // 2 * 2])
-    # A sound card waits for nobody: on a loaded machine a moment may be missing, and the rest is out of step.
-    thirds = np.array_split(spoken, 3)
-    assert max(likeness(third, recorded)[0] for third in thirds) > 0.8
-
-
-def test_a_sound_server_that_dies_is_told_and_the_call_goes_on_until_it_is_hung_up(
-    card: dict[str, str],
-) -> None:
-    with Program(card) as program:
+def mono_card() -> float:
+    """With the stand-in, which greets, stops when it is spoken to, and repeats what it heard."""
+    with Card() as card, Program(card, *NO_ECHO) as program, Ear(card) as ear:
         program.wait_for("Hello!")
-        os.kill(int((Path(card["VAUDIO_DIR"]) / "pid").read_text()), signal.SIGKILL)
-        program.wait_for("The microphone ")
-        program.wait_for("The speaker ")
-        program.process.send_signal(signal.SIGINT)
-        code, said = program.end()
-    assert code == ExitCode.OK
-    assert said.count(" is gone; ") == 2 and "Call ended: you hung up" in said
-    assert "Traceback" not in said and "Expression" not in said
+        like = likeness_of_spoken(card, lambda: ear.heard)
+        program.wait_for("of what you said.")
+        program.hang_up()
+        return like
+
+
+def echoed(
+    card: Card, *options: str, prelude: str = "", source: str = "speaker.monitor", **spoken: Any
+) -> float:
+    """With a server that sends back what it hears."""
+    with (
+        served(MoshiServer()) as server,
+        Program(card, *NO_ECHO, *options, server=server.url, prelude=prelude) as program,
+        Ear(card, source) as ear,
+    ):
+        program.wait_for("state: live")
+        like = likeness_of_spoken(card, lambda: ear.heard, **spoken)
+        program.hang_up()
+        return like
+
+
+def stereo_card() -> float:
+    with Card(CARD_HZ) as card:
+        card.add_sink("stereo", channels=2, rate_hz=CARD_HZ)
+        card.add_microphone("stereo_mic", channels=2, rate_hz=CARD_HZ)
+        card.pactl("set-default-sink", "stereo")
+        how = {"prelude": REFUSES_ALL_BUT_STEREO, "source": "stereo.monitor", "into": "stereo_mic_feed"}
+        return echoed(card, **how)
+
+
+def only_pulseaudio() -> tuple[str, float]:
+    """The list of devices, and how like it was."""
+    with Card() as card:
+        card.hide_from_alsa()
+        command = [sys.executable, "-m", "personaplex_cli", "devices"]
+        listed = subprocess.check_output(command, env=card.environment, text=True, timeout=20)
+        return listed, echoed(card)
+
+
+def third_of_eight_channels() -> float:
+    """Beside noise on the first one."""
+    with Card() as card:
+        card.hide_from_alsa()  # whose "pulse" says it has 32
+        card.add_microphone("eight", channels=8)
+        samples = np.zeros((len(question()), 8), np.float32)
+        samples[:, 0] = np.random.default_rng(1).uniform(-0.3, 0.3, len(samples))
+        samples[:, 2] = question()
+        return echoed(card, "--input-channel", "3", into="eight_feed", samples=samples)
+
+
+def ninth_channel() -> tuple[int, str]:
+    """Exit code, and what was said."""
+    with Card() as card:
+        card.hide_from_alsa()
+        card.add_microphone("eight", channels=8)
+        with Program(card, "--input-channel", "9") as program:
+            return program.end()
+
+
+def test_speech_goes_in_at_the_microphone_and_comes_back_at_the_speaker(told: Told) -> None:
+    assert told(mono_card) > LIKE
+
+
+def test_a_card_that_only_takes_44_1_khz_stereo_is_converted_for(told: Told) -> None:
+    assert told(stereo_card) > LIKE
+
+
+def test_where_portaudio_sees_no_device_pulseaudio_is_used(told: Told) -> None:
+    listed, like = told(only_pulseaudio)
+    assert like > LIKE
+    lines = [line.split() for line in listed.splitlines()]
+    assert [line[1:3] for line in lines if "default" in line] == [
+        ["VirtualMicrophone", "PulseAudio"],
+        ["VirtualSpeaker", "PulseAudio"],
+    ]
+
+
+def test_one_channel_of_many_is_listened_to(told: Told) -> None:
+    assert told(third_of_eight_channels) > LIKE
+
+
+def test_a_channel_that_the_microphone_has_not_is_an_error(told: Told) -> None:
+    code, said = told(ninth_channel)
+    assert code == ExitCode.AUDIO
+    assert "has 8 channels; there is no channel 9." in said and "--input-channel" in said
+    assert "live" not in said

@@ -116,7 +116,7 @@ def _keep_stderr() -> None:
     if isinstance(sys.stderr, TextIOWrapper):
         sys.stderr.flush()
         encoding = sys.stderr.encoding
-        sys.stderr = open(os.dup(2), "w", buffering=1, encoding=encoding)  # noqa: SIM115
+        sys.stderr = open(os.dup(2), "w", buffering=1, encoding=encoding, closefd=False)  # noqa: SIM115
 
 
 def run(arguments: list[str]) -> int:

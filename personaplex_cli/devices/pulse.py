@@ -25,8 +25,9 @@ from personaplex_cli.errors import AudioError
 from personaplex_cli.pcm import SAMPLE_BYTES
 from personaplex_cli.wire.text import safe_text
 
-LIST_LIMIT_S: Final = 1.0
-"""For one call of `pactl`, which takes 5 ms; after one that takes longer no other is made."""
+LIST_LIMIT_S: Final = 3.0
+"""For one call of `pactl`, which takes 5 ms, and more than a second on an overloaded machine; after one that
+takes longer no other is made."""
 
 START_LIMIT_S: Final = 3.0
 """Until a first block has gone through: the call may be live, and billed, meanwhile."""
