@@ -15,6 +15,16 @@ from typing import Final
 WINDOW_S: Final = 30.0
 """How long a second counts. Clocks that drift apart by 200 ppm move by 6 ms in that time."""
 
+AHEAD_S: Final = 0.040
+"""What comes earlier than the fastest by more than this is no luck: the server has been given audio that it
+did not have to wait for, after a stall on the way to it, and is ahead from then on."""
+
+AHEAD_MESSAGES: Final = 4
+"""So many in a row, as early as each other, show where it is; a third of a second."""
+
+AHEAD_MESSAGES_MAX: Final = 25
+"""After so many, two seconds, it is taken to be where it is: the path is uneven as well."""
+
 
 @dataclass(slots=True)
 class _Second:
@@ -28,10 +38,33 @@ class Lateness:
 
     def __init__(self) -> None:
         self._seconds: deque[_Second] = deque()
+        self._early: deque[tuple[float, float]] = deque(maxlen=AHEAD_MESSAGES_MAX)
+        """The messages since one came too early to believe: when, and their lateness."""
 
     def note(self, arrived_s: float, position_s: float) -> None:
         """A message came at `arrived_s`, after messages with `position_s` of audio. Times never decrease."""
         lateness_s = arrived_s - position_s
+        if self._early or (self._seconds and lateness_s < self.earliest_s - AHEAD_S):
+            self._early.append((arrived_s, lateness_s))
+            if len(self._early) >= AHEAD_MESSAGES:
+                self._follow([late_s for _, late_s in self._early][-AHEAD_MESSAGES:])
+        else:
+            self._add(arrived_s, lateness_s)
+
+    def _follow(self, newest_s: list[float]) -> None:
+        """The server may be ahead: what came before is compared with where it is now, otherwise all of it
+        would seem late, and be waited for."""
+        settled = max(newest_s) - min(newest_s) < AHEAD_S or len(self._early) == self._early.maxlen
+        ahead_s = max(0.0, self.earliest_s - (min(newest_s) if settled else max(newest_s)))
+        for second in self._seconds:
+            second.earliest_s -= ahead_s
+            second.latest_s -= ahead_s
+        if settled:
+            for (arrived_s, _), late_s in zip(list(self._early)[-AHEAD_MESSAGES:], newest_s, strict=True):
+                self._add(arrived_s, late_s)
+            self._early.clear()
+
+    def _add(self, arrived_s: float, lateness_s: float) -> None:
         # A second begins with the first message after the last one's end: what comes at once after a stall
         # falls into one.
         if not self._seconds or arrived_s >= self._seconds[-1].begin_s + 1:
@@ -59,15 +92,8 @@ class Lateness:
         # server has become slower for good: that is no jitter, and comparing with the past says nothing.
         past, recent = list(self._seconds)[:-2], list(self._seconds)[-2:]
         slower = past and min(second.earliest_s for second in recent) > _second_largest(past)
-        # The same the other way round: the server has been given audio that nobody had to wait for, and is
-        # ahead from now on. What came before would be taken for jitter.
-        ahead = past and max(second.latest_s for second in recent) < _second_smallest(past)
-        if slower or ahead:
+        if slower:
             self._seconds = deque(recent)
-
-
-def _second_smallest(seconds: list[_Second]) -> float:
-    return sorted(second.earliest_s for second in seconds)[:2][-1]
 
 
 def _second_largest(seconds: list[_Second]) -> float:

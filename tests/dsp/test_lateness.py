@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from personaplex_cli.dsp.lateness import WINDOW_S, Lateness
+from personaplex_cli.dsp.lateness import AHEAD_MESSAGES, WINDOW_S, Lateness
 
 STEP_S = 0.08
 
@@ -72,3 +72,32 @@ def test_a_path_that_becomes_longer_for_good_is_no_jitter() -> None:
 
 def test_a_path_that_becomes_shorter_counts_at_once() -> None:
     assert noted([0.3] * 100 + [0.1] * 10).earliest_s == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("steps", [1, 5, 10, 60])
+def test_a_server_that_is_given_more_audio_is_ahead_and_what_was_before_is_not_late(steps: int) -> None:
+    rng = random.Random(steps)
+    jitter = [rng.random() * 0.010 for _ in range(200)]
+    lateness = Lateness()
+    position_s = 0.0
+    for i, late_s in enumerate(jitter):
+        for _ in range(1 + steps * (i == 100)):  # at once: what had been stuck on its way to the server
+            lateness.note(i * STEP_S + late_s, position_s)
+            position_s += STEP_S
+        if i >= 100 + AHEAD_MESSAGES:
+            assert lateness.latest_s - lateness.earliest_s < 0.020
+    assert lateness.earliest_s == pytest.approx(-steps * STEP_S, abs=0.001)
+
+
+def test_a_single_message_that_comes_early_is_not_believed() -> None:
+    lateness = noted([0.1] * 50)
+    lateness.note(50 * STEP_S + 0.02, 50 * STEP_S)
+    noted([0.1] * 40 + [0.15] + [0.1] * 40 + [0.15], lateness, 51)
+    assert (lateness.earliest_s, lateness.latest_s) == pytest.approx((0.1, 0.15))
+
+
+def test_a_flood_is_never_taken_for_jitter_for_long() -> None:
+    lateness = Lateness()
+    for i in range(1000):
+        lateness.note(i * 0.001, i * STEP_S)
+        assert lateness.earliest_s < i * 0.001 - i * STEP_S + (AHEAD_MESSAGES + 1) * STEP_S
