@@ -130,6 +130,7 @@ class FakeSounddevice:
         self.refused: set[tuple[int, int]] = set()
         """Rates and channels that no device opens with."""
         self.opened: list[tuple[str, FakeStream]] = []
+        self._names: list[str] = []
         self.calls: list[str] = []
         self.query_error: Exception | None = None
         self._initialize()
@@ -156,6 +157,8 @@ class FakeSounddevice:
             raise PortAudioError("Device unavailable", -9985)
         if (options["samplerate"], options["channels"]) in self.refused:
             raise PortAudioError("Invalid sample rate", -9997)
+        numbers = {entry["index"]: entry["name"] for entry in self._listed}
+        self._names.append(numbers.get(options["device"], "not listed"))
         self.opened.append((kind, FakeStream(**options)))
         return self.opened[-1][1]
 
@@ -170,8 +173,8 @@ class FakeSounddevice:
         return self.opened[-1][1]
 
     def devices_opened(self) -> list[str]:
-        """The name of each device that was opened, by today's numbers."""
-        return [self._listed[stream.options["device"]]["name"] for _, stream in self.opened]
+        """The name that each device had when it was opened."""
+        return list(self._names)
 
 
 def fake_device(name: str = "USB Headset", *, inputs: int = 1, outputs: int = 2) -> Device:
