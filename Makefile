@@ -23,7 +23,7 @@ demo: setup ## Talk to the local stand-in with a spoken question (no key, no sou
 test: export PYTHONDONTWRITEBYTECODE =
 test: check ## Check, then run the tests with branch coverage
 	@sh scripts/setup.sh test
-	$(BIN)/python -m pytest -n 3 --dist loadscope --cov --cov-report=term-missing --cov-fail-under=95
+	$(BIN)/python -m pytest -n 4 --dist loadscope --cov --cov-report=term-missing --cov-fail-under=95
 
 check: dev ## Lint, formatting, types
 	$(BIN)/ruff check .
