@@ -137,6 +137,7 @@ class Call:
         self._skips_told: set[str] = set()
         self._useless = 0
         self._lag = LagGauge()
+        self._dropped_ms = 0
         self._over = False
         self._reports = Reports(
             failed=lambda error: self._soon(self._fail, error),
@@ -262,6 +263,14 @@ class Call:
         self._lag.look(now_s, *self._playback.received, self._sink.lag_ms)
         if reading := self._lag.take(now_s):
             self._emit(Lag(self._now_s(), *reading))
+            self._tell_dropped(self._sink.playout.dropped_ms)
+
+    def _tell_dropped(self, dropped_ms: int) -> None:
+        """What is not heard at all is told when it happens, not only at the end."""
+        if dropped_ms > self._dropped_ms:
+            seconds = (dropped_ms - self._dropped_ms) / 1000
+            self._emit_notice(f"{seconds:.1f} s of the agent's audio dropped to catch up.")
+        self._dropped_ms = dropped_ms
 
     # --- beginning and end
 

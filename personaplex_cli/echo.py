@@ -31,7 +31,7 @@ QUIET_DBFS: Final = -50.0
 CLOSE_LIMIT_S: Final = 0.5
 
 PLAYED_BLOCKS: Final = 100
-"""What was played and not yet compared, at most; the oldest go. A second."""
+"""What was played and not yet compared, at most; the oldest go. Two thirds of a second."""
 
 ALARM_TEXT: Final = (
     "The microphone hears the speaker, so the agent hears itself. Use headphones, or install echo "

@@ -291,6 +291,22 @@ def test_how_late_the_conversation_is_is_told_twice_a_second() -> None:
     assert ended.counters.lag_local_ms == 40
 
 
+def test_what_is_dropped_of_the_agent_is_told_when_it_happens() -> None:
+    rig = Rig()
+
+    async def script(rig: Rig) -> None:
+        await asyncio.sleep(0.5)
+        rig.socket.say(HANDSHAKE)
+        for dropped_ms in (0, 0, 1500, 1500, 1900):
+            rig.sink.playout = PlayoutCounters(dropped_ms=dropped_ms)
+            await asyncio.sleep(1)
+        rig.call.hang_up()
+
+    rig.run(script)
+    told = [notice.text for notice in rig.of(Notice)]
+    assert told == [f"{seconds} s of the agent's audio dropped to catch up." for seconds in (1.5, 0.4)]
+
+
 def test_the_ends_counters_are_those_of_the_call() -> None:
     rig = Rig()
     rig.sink.playout, rig.sink.device = PlayoutCounters(underruns=3), DeviceCounters(late_ms=7)

@@ -25,8 +25,8 @@ from personaplex_cli.pcm import (
 )
 
 BUFFER_BLOCKS: Final = 100
-"""One second of blocks of 10 ms. While the network stalls nobody reads, and the oldest goes when it is full,
-counted; of the rest the encoder drops what is too old."""
+"""One second of blocks of 10 ms, eight of whole steps. While the network stalls nobody reads, and the oldest
+goes when it is full, counted; of the rest the encoder drops what is too old."""
 
 GRACE_S: Final = 2 * PACKET_S
 """How late the device may be before silence is sent in its place: the server must not wait for audio."""

@@ -64,6 +64,7 @@ def _troubles(counters: Counters) -> list[str]:
     """What went wrong on the way, in plain words. Counters that tell of no trouble are not here."""
     silence_s = counters.silence_inserted * pcm.PACKET_MS / 1000
     playout = counters.playout
+    silence_ms, speech_ms = playout.silence_removed_ms, playout.speech_cut_ms
     found = [
         (
             counters.packets_dropped,
@@ -83,8 +84,8 @@ def _troubles(counters: Counters) -> list[str]:
         (counters.echo_blocks_dropped, "the echo canceller did not keep up"),
         (playout.underruns, f"the speaker ran dry {_times(playout.underruns, 'time')}"),
         (playout.concealed_ms, f"{_seconds(playout.concealed_ms)} of late audio concealed"),
-        (playout.silence_removed_ms, f"{_seconds(playout.silence_removed_ms)} of its silence skipped"),
-        (playout.speech_cut_ms, f"{_seconds(playout.speech_cut_ms)} of its speech played faster"),
+        (silence_ms, f"{_seconds(silence_ms)} of the agent's silence skipped"),
+        (speech_ms, f"{_seconds(speech_ms)} of the agent's speech left out to play faster"),
         (playout.dropped_ms, f"{_seconds(playout.dropped_ms)} of the agent's audio dropped to catch up"),
         (counters.messages_skipped, f"{_times(counters.messages_skipped, 'unknown message')} skipped"),
         *_device_troubles("microphone", counters.microphone),
