@@ -2,6 +2,7 @@
 
     source → encoder → socket  →  …server…  →  socket → playback → sink
                                                  └→ transcript → events
+    what is typed → socket
 
 A call is billed by wall-clock time, so whatever ends it, the socket is closed within `CLOSE_LIMIT_S`:
 first in good order (last page, `eos`, close 1000), and when that takes too long, at once.
@@ -21,7 +22,6 @@ from personaplex_cli import endings
 from personaplex_cli.ends import Sink, Source
 from personaplex_cli.errors import PersonaplexError
 from personaplex_cli.events import (
-    AgentText,
     CallEnded,
     CallState,
     Counters,
@@ -29,8 +29,8 @@ from personaplex_cli.events import (
     DeviceState,
     EndReason,
     Event,
-    Lag,
-    Levels,
+    IdleCountdown,
+    LimitNear,
     Listener,
     Metadata,
     Notice,
@@ -39,13 +39,13 @@ from personaplex_cli.events import (
     StateChanged,
     UserText,
 )
-from personaplex_cli.lag import LagGauge
+from personaplex_cli.gauges import Gauges
 from personaplex_cli.limits import Limits, LimitWatch
-from personaplex_cli.pcm import PACKET_MS, SILENCE_DBFS, level_dbfs
 from personaplex_cli.pipeline.encoder import Encoder
 from personaplex_cli.pipeline.playback import Playback
 from personaplex_cli.pipeline.websocket import SocketClosed
 from personaplex_cli.threads import in_thread
+from personaplex_cli.turns import Side
 from personaplex_cli.wire.messages import (
     Audio,
     ErrorMessage,
@@ -64,7 +64,8 @@ PLAYBACK_LIMIT_S: Final = 2.0
 """For decoding and writing what was received, after the socket is closed."""
 
 WATCH_S: Final = 0.1
-"""How often the limits are looked at, and levels reported."""
+"""How often the limits and the gauges are looked at."""
+
 
 LONG_WAIT_S: Final = 5.0
 """After so long without a handshake the user is told what may be the matter."""
@@ -114,11 +115,13 @@ class Call:
         *,
         limits: Limits,
         opening: Opening,
+        texts: asyncio.Queue[str] | None = None,
         secrets: tuple[str, ...] = (),
         zero_s: float | None = None,
     ) -> None:
-        """The ends belong to the caller, who closes them. `zero_s` (event loop's clock) is the moment from
-        which events count their seconds; None means the beginning of this call."""
+        """The ends belong to the caller, who closes them. `texts` are sent to the model when the call is
+        live, one by one; what is left of them is for the next call. `zero_s` (event loop's clock) is the
+        moment from which events count their seconds; None means the beginning of this call."""
         self._connect = connect
         self._source = source
         self._sink = sink
@@ -132,12 +135,12 @@ class Call:
         self._stream_begun = False
         self._live_at_s: float | None = None
         self._ended_at_s: float | None = None
-        self._user_dbfs = SILENCE_DBFS
         self._server_error: tuple[float, str] | None = None
         self._skips_told: set[str] = set()
         self._useless = 0
-        self._lag = LagGauge()
-        self._dropped_ms = 0
+        self._texts: asyncio.Queue[str] = asyncio.Queue() if texts is None else texts
+        self._sending_text = False
+        self._watched: LimitWatch | None = None
         self._over = False
         self._reports = Reports(
             failed=lambda error: self._soon(self._fail, error),
@@ -155,7 +158,9 @@ class Call:
         self._began_s = self._loop.time()
         self._live = asyncio.Event()
         self._end: asyncio.Future[CloseStory] = self._loop.create_future()
+        zero_s = self._began_s if self._zero_s is None else self._zero_s
         self._playback = Playback(self._sink.write, self._reports.failed)
+        self._gauges = Gauges(self._emit, zero_s, self._source, self._sink, self._playback, self._encoder)
         self._emit_state(CallState.CONNECTING)
         try:
             if self._sink_starts() and (socket := await self._connect_or_end()):
@@ -165,19 +170,34 @@ class Call:
             # On a thread of its own: a disk that hangs must not hold up the loop.
             closing = in_thread(partial(self._playback.close, PLAYBACK_LIMIT_S), name="close-playback")
             complete = await asyncio.shield(closing)
+        self._gauges.finish(self._loop.time())
         if not complete:
             self._emit(Notice(self._now_s(), "The output did not take all of the agent's voice in time."))
         if story.reason is EndReason.SERVER_CLOSED and story.error is None:
             self._emit(Notice(self._now_s(), SERVER_CLOSED_NOTICE))
-        ended = self._ended(story)
         self._over = True
         self._emit_state(CallState.ENDED)
+        ended = self._ended(story)
         self._emit(ended)
         return ended
 
     def hang_up(self, reason: EndReason = EndReason.HUNG_UP) -> None:
         """Ends the call in good order."""
         self._finish(CloseStory(reason, "", None))
+
+    @property
+    def is_sending_text(self) -> bool:
+        """A text was taken and has not gone out."""
+        return self._sending_text
+
+    def tell(self, event: Event) -> None:
+        """Something that the user did is told to who listens to the call."""
+        self._emit(event)
+
+    def put_off_idle(self) -> None:
+        """The user is there, though nobody speaks."""
+        if self._watched is not None:
+            self._watched.put_off_idle(self._loop.time())
 
     # --- the data path
 
@@ -189,15 +209,25 @@ class Call:
             await socket.send(self._session.pack_audio(header, self._loop.time()))
         self._stream_begun = True
         self._source.start(self._reports)
-        for text in self._opening.texts:
-            await socket.send(self._session.pack_text(text))
-            self._emit(UserText(self._now_s(), text))
         while True:
             block = await self._source.read()
-            self._user_dbfs = max(self._user_dbfs, level_dbfs(block.pcm))
             now_s = self._loop.time()
+            self._gauges.captured(block, now_s)
             if pages := self._encoder.pages(block, now_s):
                 await socket.send(self._session.pack_audio(pages, now_s))
+
+    async def _typed(self, socket: Socket) -> None:
+        await self._live.wait()
+        for text in self._opening.texts:
+            await self._send_text(socket, text)
+        while True:
+            await self._send_text(socket, await self._texts.get())
+
+    async def _send_text(self, socket: Socket, text: str) -> None:
+        self._sending_text = True
+        await socket.send(self._session.pack_text(text))
+        self._sending_text = False
+        self._emit(UserText(self._now_s(), text))
 
     async def _downlink(self, socket: Socket) -> None:
         while True:
@@ -210,7 +240,7 @@ class Call:
                     self._live.set()
                 case Audio(payload):
                     now_s = self._loop.time()
-                    self._lag.arrived(now_s, self._encoder.packets * PACKET_MS)
+                    self._gauges.arrived(now_s)
                     self._playback.feed(payload, now_s)
                 case Text(payload):
                     self._emit_text(self._transcript.feed(payload))
@@ -232,9 +262,9 @@ class Call:
             self._finish(endings.of_nonsense(MAX_USELESS))
 
     async def _watch(self) -> None:
-        """Looks at the limits and reports levels."""
+        """Looks at the limits and the gauges."""
         opened_s = self._loop.time()
-        watch = LimitWatch(self._limits, opened_s)
+        watch = self._watched = LimitWatch(self._limits, opened_s)
         told = False
         while True:
             await asyncio.sleep(WATCH_S)
@@ -243,34 +273,31 @@ class Call:
                 reason = EndReason.CONNECTION_LOST if self._session.live else EndReason.NEVER_LIVE
                 self._finish(CloseStory(reason, "", error))
             if self._session.live:
-                over = watch.live(now_s, **self._take_levels(), input_finished=self._source.finished)
-                self._look_at_lag(now_s)
+                self._gauges.look(now_s)
+                over = self._look_at_limits(watch, now_s)
             else:
                 over = watch.waiting(now_s)
                 if not told and now_s - opened_s >= LONG_WAIT_S:
                     told = True
                     self._emit(Notice(self._now_s(), "The model may be busy with someone else."))
+            for left_s in watch.take_warnings(now_s):
+                self._emit(LimitNear(self._now_s(), left_s))
             if over:
                 self._finish(CloseStory(*over, None))
 
-    def _take_levels(self) -> dict[str, float]:
-        user_dbfs, self._user_dbfs = self._user_dbfs, SILENCE_DBFS
-        agent_dbfs = self._playback.take_level_dbfs()
-        self._emit(Levels(self._now_s(), user_dbfs, agent_dbfs))
-        return {"user_dbfs": user_dbfs, "agent_dbfs": agent_dbfs}
-
-    def _look_at_lag(self, now_s: float) -> None:
-        self._lag.look(now_s, *self._playback.received, self._sink.lag_ms)
-        if reading := self._lag.take(now_s):
-            self._emit(Lag(self._now_s(), *reading))
-            self._tell_dropped(self._sink.playout.dropped_ms)
-
-    def _tell_dropped(self, dropped_ms: int) -> None:
-        """What is not heard at all is told when it happens, not only at the end."""
-        if dropped_ms > self._dropped_ms:
-            seconds = (dropped_ms - self._dropped_ms) / 1000
-            self._emit_notice(f"{seconds:.1f} s of the agent's audio dropped to catch up.")
-        self._dropped_ms = dropped_ms
+    def _look_at_limits(self, watch: LimitWatch, now_s: float) -> tuple[EndReason, str] | None:
+        idle_before_s = watch.idle_end_s
+        over = watch.live(
+            now_s,
+            user_speaks=self._gauges.speaking(Side.USER),
+            agent_speaks=self._gauges.speaking(Side.AGENT),
+            input_finished=self._source.finished,
+        )
+        if watch.idle_end_s != idle_before_s:
+            end_s = watch.idle_end_s
+            ends_at_s = None if end_s is None else end_s - now_s + self._now_s()
+            self._emit(IdleCountdown(self._now_s(), ends_at_s))
+        return over
 
     # --- beginning and end
 
@@ -300,7 +327,8 @@ class Call:
     async def _talk(self, socket: Socket) -> None:
         """Everything between the upgrade and the closed socket."""
         self._session.opened(self._loop.time())
-        tasks = [asyncio.ensure_future(path) for path in (self._uplink(socket), self._watch())]
+        paths = (self._uplink(socket), self._typed(socket), self._watch())
+        tasks = [asyncio.ensure_future(path) for path in paths]
         downlink = asyncio.ensure_future(self._downlink(socket))
         for task in (*tasks, downlink):
             task.add_done_callback(self._path_ended)
@@ -392,7 +420,7 @@ class Call:
 
     def _emit_text(self, text: str) -> None:
         for at in range(0, len(text), MAX_TEXT_CHARS):
-            self._emit(AgentText(self._now_s(), text[at : at + MAX_TEXT_CHARS]))
+            self._gauges.text(text[at : at + MAX_TEXT_CHARS], self._loop.time())
 
     def _now_s(self) -> float:
         return self._loop.time() - (self._began_s if self._zero_s is None else self._zero_s)
@@ -412,7 +440,7 @@ class Call:
 
     def _counters(self) -> Counters:
         decoder, playback = self._playback.decoder, self._playback
-        remote_ms, local_ms = self._lag.medians()
+        remote_ms, local_ms = self._gauges.medians_ms()
         return Counters(
             packets_sent=self._encoder.packets,
             packets_dropped=self._encoder.dropped + self._source.packets_dropped,

@@ -83,6 +83,9 @@ REGIONS: Final = (
 
 DEFAULT_REGION: Final = "yto-01"
 
+AUTO_REGION: Final = "auto"
+"""Stands for the region that PolarGrid's router chooses."""
+
 _VOICE_BY_NAME: Final = {voice.name: voice for voice in VOICES}
 
 _REGION_BY_NAME: Final = {name: region for region in REGIONS for name in (region.name, *region.aliases)}
@@ -103,13 +106,24 @@ def resolve_voice(text: str) -> Resolved[Voice]:
 
 def resolve_region(text: str) -> Resolved[Region]:
     """The region meant by `text`: a name or an alias, in any case. A name that is not in the list but looks
-    like one is taken with a note, since edges come and go. Raises UsageError for anything else."""
+    like one is taken with a note, since edges come and go. Raises UsageError for anything else, also for
+    `auto`: nobody is asked here."""
     name = text.strip().lower()
     if name in _REGION_BY_NAME:
         return Resolved(_REGION_BY_NAME[name])
-    if _REGION_FORM.fullmatch(name):
+    if is_region_name(name):
         return Resolved(
             Region(name, None), f"The region {name} is not in the list of this version; trying it."
         )
     names = ", ".join(region.name for region in REGIONS)
-    raise UsageError(f"There is no region {text!r}.", f"Regions: {names}.")
+    raise UsageError(f"There is no region {text!r}.", f"Regions: {names}; {AUTO_REGION} chooses one.")
+
+
+def is_region_name(text: str) -> bool:
+    """Whether `text` looks like the name of a region, known or not."""
+    return _REGION_FORM.fullmatch(text) is not None
+
+
+def is_auto_region(text: str) -> bool:
+    """Whether `text` leaves the choice to the router, in any case."""
+    return text.strip().lower() == AUTO_REGION

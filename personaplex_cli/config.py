@@ -1,7 +1,7 @@
 """The configuration file and the API key.
 
-The file is TOML and optional; the one setting it has is `api_key`. The key comes from the environment or
-this file and never from the command line, where every user of the machine could read it.
+The file is TOML and optional; its settings are `api_key` and `rate_per_minute`. The key comes from the
+environment or this file and never from the command line, where every user of the machine could read it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import sys
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,8 @@ class Config:
     path: Path
     """Where the file is, or would be."""
     api_key: str | None = field(default=None, repr=False)
+    rate_per_minute: float | None = None
+    """What a minute of a call costs, in whatever currency; shown during calls."""
     note: str | None = None
     """Something to tell the user about the file."""
 
@@ -63,13 +66,19 @@ def load_config() -> Config:
     key = settings.pop("api_key", None)
     if key is not None and not isinstance(key, str):
         raise ConfigError(f"{path}: api_key must be a string.", 'Write it like api_key = "pg_..."')
+    rate = settings.pop("rate_per_minute", None)
+    if rate is not None and not _is_rate(rate):
+        raise ConfigError(
+            f"{path}: rate_per_minute must be a number.", "Write it like rate_per_minute = 0.12"
+        )
     if settings:
         raise ConfigError(
-            f"{path}: unknown setting {', '.join(map(_shown, settings))}.", "The one setting is api_key."
+            f"{path}: unknown setting {', '.join(map(_shown, settings))}.",
+            "The settings are api_key and rate_per_minute.",
         )
     readable = key is not None and os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH)
     note = f"{path} holds an API key and others can read it: run chmod 600 {path}" if readable else None
-    return Config(path, key, note)
+    return Config(path, key, None if rate is None else float(rate), note)
 
 
 def api_key(config: Config) -> str:
@@ -90,6 +99,12 @@ def api_key(config: Config) -> str:
         f'or write api_key = "pg_..." into {config.path}\n'
         "Without a key: personaplex talk --local",
     )
+
+
+def _is_rate(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 <= value <= sys.float_info.max  # TOML's whole numbers can be larger
 
 
 def _shown(setting: str) -> str:

@@ -13,6 +13,7 @@ from typing import Final
 
 from personaplex_cli.aec import EchoCanceller, available, is_headphones, open_canceller
 from personaplex_cli.echo_options import EchoCancel, EchoOptions
+from personaplex_cli.events import EchoState
 from personaplex_cli.headphones import UnlessHeadphones
 from personaplex_cli.pacing import PACKET_S
 from personaplex_cli.pcm import SAMPLE_BYTES, SAMPLE_RATE, STEP_S, Block, level_dbfs
@@ -44,6 +45,10 @@ class Echo:
 
     needs_stamps = False
     """Whether it has to be known exactly when what was captured."""
+
+    @property
+    def state(self) -> EchoState:
+        return EchoState.OFF
 
     @property
     def blocks_dropped(self) -> int:
@@ -78,6 +83,10 @@ class HalfDuplex(Echo):
         self._heard_s = float("-inf")
         self._told = False
 
+    @property
+    def state(self) -> EchoState:
+        return EchoState.HALF_DUPLEX
+
     def start(self, tell: Callable[[str], None]) -> None:
         if not self._told:
             self._told = True
@@ -98,6 +107,10 @@ class Alarmed(Echo):
         self._alarm: EchoAlarm | None = EchoAlarm()
         self._played: deque[tuple[bytes, float]] = deque(maxlen=PLAYED_BLOCKS)
         self._tell: Callable[[str], None] = lambda text: None
+
+    @property
+    def state(self) -> EchoState:
+        return EchoState.HEARD if self._alarm is None else EchoState.OFF
 
     def start(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
@@ -121,8 +134,11 @@ class Cancelled(Echo):
 
     needs_stamps = True
 
-    def __init__(self, engine: EchoCanceller) -> None:
+    def __init__(self, engine: EchoCanceller, *, cancels: bool = True) -> None:
+        """`cancels` is false for an engine that only does something else to the microphone."""
         self._engine = engine
+        self._cancels = cancels
+        self._failed = False
         self._canceller: Canceller | None = None
         self._tell: Callable[[str], None] = lambda text: None
 
@@ -141,7 +157,17 @@ class Cancelled(Echo):
         if self._canceller is not None and self._canceller.failure is not None:
             name = type(self._canceller.failure).__name__
             self._canceller.failure = None
+            self._failed = True
             self._tell(f"Echo cancellation has failed ({name}); the call goes on without it.")
+
+    @property
+    def state(self) -> EchoState:
+        if not self._cancels:
+            return EchoState.OFF
+        if self._failed:
+            return EchoState.FAILED
+        resting = isinstance(self._engine, UnlessHeadphones) and self._engine.resting
+        return EchoState.RESTING if resting else EchoState.CANCELLED
 
     @property
     def blocks_dropped(self) -> int:
@@ -167,6 +193,7 @@ def open_echo(options: EchoOptions, speaker: str | None) -> Echo:
             high_pass=options.high_pass,
             gain_control=options.gain_control,
         )
-        return Cancelled(UnlessHeadphones(engine) if wanted and not options.processes else engine)
+        may_rest = wanted and not options.processes
+        return Cancelled(UnlessHeadphones(engine) if may_rest else engine, cancels=cancel)
     # Headphones too can be replaced by a loudspeaker, when they are lost.
     return Echo() if options.cancel is EchoCancel.OFF or speaker is None else Alarmed()

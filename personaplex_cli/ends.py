@@ -9,14 +9,17 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, runtime_checkable
 
 from personaplex_cli.errors import UsageError
-from personaplex_cli.events import DeviceCounters, PlayoutCounters, Reports, Written
+from personaplex_cli.events import DeviceCounters, EchoState, PlayoutCounters, Reports, Written
 from personaplex_cli.pcm import Block
 
 if TYPE_CHECKING:
+    from personaplex_cli.dsp.volume import Volume
+    from personaplex_cli.earcons import Earcon
     from personaplex_cli.echo import Echo
+    from personaplex_cli.pipeline.gate import Gate
 
 PIPE: Final = "-"
 NOTHING: Final = "none"
@@ -38,6 +41,9 @@ class Source(Protocol):
 
     @property
     def echo_blocks_dropped(self) -> int: ...
+
+    @property
+    def echo(self) -> EchoState: ...
 
     @property
     def device(self) -> DeviceCounters: ...
@@ -69,6 +75,18 @@ class Sink(Protocol):
     def lag_ms(self) -> float:
         """How much of what was written has not been heard."""
 
+    @property
+    def heard_ms(self) -> float:
+        """How far into what was written since `start` has been heard, or passed over; infinite where writing
+        is all there is."""
+
+    @property
+    def heard_at_close_ms(self) -> float:
+        """The same when it will have been closed, if that is now."""
+
+    def take_skipped_ms(self) -> list[tuple[float, float]]:
+        """From where to where in what was written nothing will ever be heard, as far as not yet taken."""
+
     def start(self, reports: Reports) -> None:
         """Called before each connection. AudioError."""
 
@@ -78,6 +96,31 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """After the last `write`, on any thread. May be called again."""
+
+
+@runtime_checkable
+class MicrophoneEnd(Source, Protocol):
+    """A source with a device that a user can steer. Event loop only."""
+
+    gate: Gate
+
+    def use_device(self, spec: str) -> None:
+        """Go over to another one; what comes of it is told by `Reports.device`."""
+
+
+@runtime_checkable
+class SpeakerEnd(Sink, Protocol):
+    """A sink with a device that a user can steer."""
+
+    volume: Volume
+
+    def use_device(self, spec: str) -> None:
+        """Go over to another one; what comes of it is told by `Reports.device`."""
+
+    def flush(self) -> None:
+        """Skip what is held beyond what lateness demands."""
+
+    def play_earcon(self, earcon: Earcon) -> None: ...
 
 
 def open_source(file: str | None, device: str | None, channel: int | None, echo: Echo) -> Source:

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 from personaplex_cli.errors import PersonaplexError
+from personaplex_cli.turns import Side, Turn
 
 
 class CallState(StrEnum):
@@ -40,8 +41,22 @@ class DeviceState(StrEnum):
     """The one that the user wanted cannot be used; the one before is kept."""
 
 
+class EchoState(StrEnum):
+    """What is done about the microphone hearing the speaker."""
+
+    OFF = "off"
+    CANCELLED = "cancelled"
+    RESTING = "nothing to cancel"
+    """The canceller is there and has found that the microphone does not hear the speaker."""
+    FAILED = "canceller failed"
+    HALF_DUPLEX = "half-duplex"
+    HEARD = "heard"
+    """Nothing is done, and the microphone hears the speaker."""
+
+
 class EndReason(StrEnum):
     HUNG_UP = "you hung up"
+    BEGUN_ANEW = "you began a new call"
     TERMINATED = "the program was told to end"
     INPUT_ENDED = "the input ended"
     MAX_DURATION = "the time limit was reached"
@@ -147,6 +162,16 @@ class AgentText(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class TextHeard(Event):
+    """What became of the agent's text, in order: the audio that belongs to it was heard, or never will be."""
+
+    chars: int
+    """Up to this character, counted over all `AgentText` of the call."""
+    heard: bool
+    """False: its audio was skipped to catch up, or the call ended before."""
+
+
+@dataclass(frozen=True, slots=True)
 class UserText(Event):
     """Text that was injected into the call."""
 
@@ -154,11 +179,41 @@ class UserText(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Speaking(Event):
+    """A side has begun to speak, or has stopped, as `turns.VoiceActivity` defines it. The agent speaks when
+    it is heard, not when its audio arrives."""
+
+    side: Side
+    speaking: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnded(Event):
+    """A turn is over, and it is known what it was. Its times are on the conversation's clock."""
+
+    turn: Turn
+
+
+@dataclass(frozen=True, slots=True)
 class Levels(Event):
-    """Loudest block of each side since the last such event (dBFS); ten times a second at most."""
+    """Loudest 20 ms of each side since the last such event (dBFS); ten times a second at most. The user's are
+    what is sent, the agent's what is heard."""
 
     user_dbfs: float
     agent_dbfs: float
+    user_clipped: bool = False
+    """A sample was as large as samples can be."""
+    agent_clipped: bool = False
+
+    def or_louder(self, other: Levels) -> Levels:
+        """One for the time of both."""
+        return Levels(
+            max(self.at_s, other.at_s),
+            max(self.user_dbfs, other.user_dbfs),
+            max(self.agent_dbfs, other.agent_dbfs),
+            self.user_clipped or other.user_clipped,
+            self.agent_clipped or other.agent_clipped,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +236,67 @@ class DeviceChanged(Event):
     state: DeviceState
     name: str
     """Of the device; for `REFUSED`, why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Underrun(Event):
+    """There was nothing to play in the middle of the agent's audio."""
+
+    times: int
+    """Since the last such event."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioDropped(Event):
+    """Audio of this side was dropped for good, because it came too late."""
+
+    side: Side
+    milliseconds: int
+    """Since the last such event."""
+
+
+@dataclass(frozen=True, slots=True)
+class EchoChanged(Event):
+    state: EchoState
+
+
+@dataclass(frozen=True, slots=True)
+class MicrophoneChanged(Event):
+    """What is sent of the microphone has been changed by the user."""
+
+    muted: bool
+    push_to_talk: bool
+    talking: bool
+    """The key is held (or was tapped): the user is heard, also in push-to-talk and half-duplex calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeChanged(Event):
+    percent: int
+    """100: as it came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bookmark(Event):
+    """The user wants to find this moment again."""
+
+    number: int
+    """From 1, over all calls of the conversation."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdleCountdown(Event):
+    """Nobody has spoken for a while."""
+
+    ends_at_s: float | None
+    """When the call will be ended for that (the conversation's clock); None when somebody speaks again."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitNear(Event):
+    """The time limit comes near: at 80 % of it, a minute and ten seconds before."""
+
+    left_s: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,3 +89,15 @@ def level_dbfs(pcm: bytes) -> float:
     if mean_square == 0:
         return SILENCE_DBFS
     return max(SILENCE_DBFS, 10 * math.log10(mean_square / 32768**2))
+
+
+def is_clipped(pcm: bytes) -> bool:
+    """Whether a sample is as large as samples can be, in either direction."""
+    return _holds(pcm, b"\xff\x7f") or _holds(pcm, b"\x00\x80")
+
+
+def _holds(pcm: bytes, sample: bytes) -> bool:
+    at = pcm.find(sample)
+    while at >= 0 and at % SAMPLE_BYTES:  # the end of one and the beginning of the next
+        at = pcm.find(sample, at + 1)
+    return at >= 0

@@ -1,4 +1,4 @@
-"""Writes the parts of README.md that the program itself knows: commands, environment, exit codes, faults.
+"""Writes the parts of README.md that the program itself knows: keys, commands, environment and so on.
 
     python scripts/readme.py            write them
     python scripts/readme.py --check    only look: exit status 1 if one of them is out of date
@@ -19,9 +19,12 @@ from typing import Any, Final
 
 import typer
 
+from personaplex_cli.call_record import STATE_DIR_VARIABLE
 from personaplex_cli.cli.app import app
+from personaplex_cli.cli.bindings import BINDINGS
 from personaplex_cli.config import API_KEY_VARIABLE, CONFIG_VARIABLE
 from personaplex_cli.errors import ExitCode
+from personaplex_cli.route import ROUTE_URL_VARIABLE
 from personaplex_cli.standin.faults import Faults
 from personaplex_cli.tokens import CACHE_DIR_VARIABLE
 
@@ -31,7 +34,14 @@ HOW_TO_UPDATE: Final = "make readme"
 VARIABLES: Final = {
     API_KEY_VARIABLE: "The API key, for `talk` and `token`; comes before the one in the configuration file.",
     CONFIG_VARIABLE: "The configuration file, in place of `config.toml` in the usual folder of your system.",
-    CACHE_DIR_VARIABLE: "The folder in which the token is kept, in place of the usual one of your system.",
+    CACHE_DIR_VARIABLE: (
+        "The folder in which the token and the router's answer are kept, in place of the usual one of your "
+        "system."
+    ),
+    STATE_DIR_VARIABLE: (
+        "The folder in which the ledger of calls is kept, in place of the usual one of your system."
+    ),
+    ROUTE_URL_VARIABLE: "The router that `--region auto` asks, in place of PolarGrid's.",
 }
 """Those that are no option of a command."""
 
@@ -55,6 +65,7 @@ def main(arguments: Sequence[str], path: Path = README) -> int:
 def updated(text: str) -> str:
     """`text` with each generated part as it should be. Raises ValueError if a marker is missing."""
     parts = {
+        "keys": keys_part(),
         "commands": commands_part(),
         "environment": environment_part(),
         "exit codes": exit_codes_part(),
@@ -68,6 +79,11 @@ def updated(text: str) -> str:
         after = rest.split(end)[1]
         text = f"{before}{begin}\n{part}\n\n{end}{after}"
     return text
+
+
+def keys_part() -> str:
+    rows = [(" ".join(f"`{key}`" for key in one.key.split()), one.does) for one in BINDINGS]
+    return _table(("key", "what it does"), rows)
 
 
 def commands_part() -> str:
@@ -90,8 +106,9 @@ def environment_part() -> str:
     options: dict[str, list[str]] = {}
     for name, command in group.commands.items():
         for option in command.params:
-            if option.envvar:
-                options.setdefault(option.envvar, []).append(f"`{name} {option.opts[0]}`")
+            names = [option.envvar] if isinstance(option.envvar, str) else option.envvar or []
+            for variable in names:
+                options.setdefault(variable, []).append(f"`{name} {option.opts[0]}`")
     rows = [*VARIABLES.items(), *((name, " and ".join(used)) for name, used in options.items())]
     return _table(("variable", "what it sets"), [(f"`{name}`", text) for name, text in rows])
 

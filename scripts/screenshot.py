@@ -127,7 +127,7 @@ def _style(cell: Any) -> Style:
 def answering(rows: list[str]) -> bool:
     """The agent repeats, it is heard, and the sentence that says so is nearly complete."""
     return any(row.endswith("of what you") for row in rows) and any(
-        row.startswith("you:") and row.endswith("●") for row in rows
+        row.startswith("You:") and row.endswith("●") for row in rows
     )
 
 

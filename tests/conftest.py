@@ -21,6 +21,7 @@ _FIRST = (
     "test_card_losses.py",
     "test_card_echo.py",
     "test_virtual_card.py",
+    "test_keys_on_terminal.py",
     "test_talk_command.py",
 )
 """What waits most, so that the rest goes on beside it."""

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
 import threading
 import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from personaplex_cli.events import DeviceCounters, DeviceState, PlayoutCounters, Reports, Written
+from personaplex_cli.events import (
+    DeviceCounters,
+    DeviceState,
+    EchoState,
+    PlayoutCounters,
+    Reports,
+    Written,
+)
 from personaplex_cli.pcm import PACKET_SAMPLES, Block, silence
 from personaplex_cli.pipeline.playback import Playback
 from personaplex_cli.pipeline.websocket import SocketClosed
@@ -42,7 +50,7 @@ def _playback_works() -> bool:
     the waiting thread off the list at once, so there is no moment in between."""
     for thread in threading.enumerate():
         playback = getattr(getattr(thread, "_target", None), "__self__", None)
-        if isinstance(playback, Playback) and not playback._payloads.not_empty._waiters:  # type: ignore[attr-defined]
+        if isinstance(playback, Playback) and not playback._queue.not_empty._waiters:  # type: ignore[attr-defined]
             return True
     return False
 
@@ -88,6 +96,7 @@ class FakeSource:
         self.started = False
         self.closed = False
         self.silence_inserted = self.packets_dropped = self.echo_blocks_dropped = 0
+        self.echo = EchoState.OFF
         self.device = DeviceCounters()
         self.reports = Heard().reports
 
@@ -110,7 +119,8 @@ class FakeSource:
 
 
 class FakeSink:
-    """Keeps what is written; raises `error` instead when it has one."""
+    """Keeps what is written; raises `error` instead when it has one. What is written is heard at once, unless
+    `heard_ms` is set."""
 
     def __init__(self) -> None:
         self.heard = bytearray()
@@ -122,6 +132,8 @@ class FakeSink:
         self.playout = PlayoutCounters()
         self.device = DeviceCounters()
         self.lag_ms = 0.0
+        self.heard_ms = self.heard_at_close_ms = math.inf
+        self.skipped_ms: list[tuple[float, float]] = []
         self.reports = Heard().reports
 
     def start(self, reports: Reports) -> None:
@@ -133,6 +145,10 @@ class FakeSink:
             raise self.error
         self.heard += pcm
         self.arrived_s.append(arrived_s)
+
+    def take_skipped_ms(self) -> list[tuple[float, float]]:
+        skipped, self.skipped_ms = self.skipped_ms, []
+        return skipped
 
     def close(self) -> None:
         self.closed = True

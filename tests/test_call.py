@@ -24,6 +24,8 @@ from personaplex_cli.errors import (
 )
 from personaplex_cli.events import (
     AgentText,
+    AudioDropped,
+    Bookmark,
     CallEnded,
     CallState,
     DeviceChanged,
@@ -31,24 +33,31 @@ from personaplex_cli.events import (
     DeviceState,
     EndReason,
     Event,
+    IdleCountdown,
     Lag,
     Levels,
+    LimitNear,
     Metadata,
     Notice,
     PlayoutCounters,
     Reports,
     ServerSaidError,
+    Speaking,
     StateChanged,
+    TextHeard,
+    TurnEnded,
     UserText,
 )
 from personaplex_cli.limits import Limits
-from personaplex_cli.pcm import PACKET_SAMPLES, SAMPLE_RATE, Block, level_dbfs
+from personaplex_cli.pcm import PACKET_SAMPLES, SAMPLE_RATE, Block, level_dbfs, silence
 from personaplex_cli.pipeline.websocket import SocketClosed
+from personaplex_cli.turns import Side
 
 LOUD = b"".join(
     struct.pack("<h", round(8000 * math.sin(2 * math.pi * 500 * i / SAMPLE_RATE)))
     for i in range(PACKET_SAMPLES)
 )
+QUIET = silence(PACKET_SAMPLES)
 HANDSHAKE = b"\x00"
 LATE_S = 2.2
 """After this a close is no longer taken as a complaint about our audio."""
@@ -66,7 +75,9 @@ class Rig:
         opening: Opening | None = None,
         source: FakeSource | None = None,
         sink: FakeSink | None = None,
+        texts: asyncio.Queue[str] | None = None,
         secrets: tuple[str, ...] = (),
+        zero_s: float | None = None,
     ) -> None:
         self.socket = FakeSocket()
         self.source = source or FakeSource()
@@ -83,7 +94,9 @@ class Rig:
             self._listen,
             limits=limits or Limits(),
             opening=opening or Opening(),
+            texts=texts,
             secrets=secrets,
+            zero_s=zero_s,
         )
 
     async def _connect(self) -> FakeSocket:
@@ -145,8 +158,12 @@ def go_live_and(say: Callable[[Rig], None], *, at_s: float = 0.5) -> Script:
 
 
 def tone_pages(n_packets: int) -> list[bytes]:
+    return pages([LOUD] * n_packets)
+
+
+def pages(packets: list[bytes]) -> list[bytes]:
     encoder = StreamEncoder(serial=42)
-    return [*encoder.headers(), *(encoder.page(LOUD) for _ in range(n_packets))]
+    return [*encoder.headers(), *map(encoder.page, packets)]
 
 
 # --- the data path
@@ -303,8 +320,9 @@ def test_what_is_dropped_of_the_agent_is_told_when_it_happens() -> None:
         rig.call.hang_up()
 
     rig.run(script)
-    told = [notice.text for notice in rig.of(Notice)]
-    assert told == [f"{seconds} s of the agent's audio dropped to catch up." for seconds in (1.5, 0.4)]
+    told = [(event.side, event.milliseconds) for event in rig.of(AudioDropped)]
+    assert told == [(Side.AGENT, 1500), (Side.AGENT, 400)]
+    assert [event.at_s for event in rig.of(AudioDropped)] == pytest.approx([2.5, 4.5], abs=0.6)
 
 
 def test_the_ends_counters_are_those_of_the_call() -> None:
@@ -387,6 +405,201 @@ def test_blocks_too_old_are_dropped_after_a_stall_of_the_socket() -> None:
     assert numbers == list(range(len(numbers)))
     times = [at_s for at_s, _ in rig.socket.sent]
     assert len([at_s for at_s in times if at_s > times[-1] - 0.5]) <= 9  # real-time pace again
+
+
+# --- what is typed
+
+
+def waiting(*texts: str) -> asyncio.Queue[str]:
+    queue: asyncio.Queue[str] = asyncio.Queue()
+    for text in texts:
+        queue.put_nowait(text)
+    return queue
+
+
+def texts_sent(rig: Rig) -> list[str]:
+    return [message[1:].decode() for message in rig.socket.messages if message[:1] == b"\x02"]
+
+
+def test_texts_that_are_typed_go_out_in_order_after_the_opening() -> None:
+    texts = waiting("two", "three")
+    rig = Rig(texts=texts, opening=Opening(texts=("one",)))
+
+    async def script(rig: Rig) -> None:
+        await asyncio.sleep(0.5)
+        rig.socket.say(HANDSHAKE)
+        await asyncio.sleep(0.5)
+        texts.put_nowait("four")
+        texts.put_nowait("fünf")
+        await asyncio.sleep(0.5)
+        rig.call.hang_up()
+
+    rig.run(script)
+    assert texts_sent(rig) == ["one", "two", "three", "four", "fünf"]
+    assert [event.text for event in rig.of(UserText)] == texts_sent(rig)
+    assert [event.at_s for event in rig.of(UserText)] == pytest.approx([0.5, 0.5, 0.5, 1.0, 1.0], abs=0.02)
+
+
+def test_texts_wait_for_a_call_that_is_live() -> None:
+    texts = waiting("Hello")
+    rig = Rig(texts=texts)
+
+    async def script(rig: Rig) -> None:
+        await asyncio.sleep(3)
+        rig.call.hang_up()
+
+    rig.run(script)
+    assert texts_sent(rig) == [] and not rig.of(UserText)
+    assert texts.get_nowait() == "Hello"  # for the next call
+
+
+def test_what_is_typed_while_a_call_closes_is_for_the_next_one() -> None:
+    texts = waiting()
+    rig = Rig(texts=texts)
+
+    class Slow(FakeSocket):
+        async def close(self) -> None:
+            texts.put_nowait("too late")
+            await asyncio.sleep(0.5)
+            await super().close()
+
+    rig.socket = Slow()
+    rig.run(go_live_and_hang_up)
+    assert texts_sent(rig) == [] and texts.get_nowait() == "too late"
+
+
+def test_a_text_is_told_when_it_was_sent() -> None:
+    """Not while the socket takes nothing."""
+
+    class Stalling(FakeSocket):
+        async def send(self, message: bytes) -> None:
+            if message[:1] == b"\x02":
+                await asyncio.sleep(1.0)
+            await super().send(message)
+
+    rig = Rig(texts=waiting("Hello", "again"))
+    rig.socket = Stalling()
+    rig.run(lambda rig: go_live_and_hang_up(rig, after_s=2.5))
+    times = [at_s for at_s, message in rig.socket.sent if message[:1] == b"\x02"]
+    assert [event.at_s for event in rig.of(UserText)] == pytest.approx([1.5, 2.5], abs=0.02)
+    assert times[1] - times[0] == pytest.approx(1.0)
+
+
+# --- what is told along the way
+
+
+def test_what_the_user_does_is_told_to_who_listens() -> None:
+    rig = Rig()
+
+    def act(rig: Rig) -> None:
+        rig.call.tell(Bookmark(7.0, 1))
+        rig.call.hang_up()
+
+    rig.run(go_live_and(act))
+    assert rig.of(Bookmark) == [Bookmark(7.0, 1)]
+
+
+def test_events_count_from_where_the_conversation_began() -> None:
+    """Of which this may not be the first call."""
+    rig = Rig(source=FakeSource(LOUD), zero_s=900.0)  # the loop's clock begins at 1000
+    ended = rig.run(lambda rig: go_live_and_hang_up(rig, after_s=2.0))
+    assert rig.events[0].at_s == pytest.approx(100.0)
+    assert all(100 <= event.at_s <= 103 for event in rig.events)
+    [turn] = [event.turn for event in rig.of(TurnEnded)]
+    assert (turn.start_s, turn.end_s) == pytest.approx((100.5, 102.5), abs=0.05)
+    assert ended.lasted_s == pytest.approx(2.5, abs=0.05)
+
+
+def test_what_was_heard_and_who_spoke_is_told() -> None:
+    rig = Rig()
+
+    async def script(rig: Rig) -> None:
+        await asyncio.sleep(0.5)
+        rig.socket.say(HANDSHAKE)
+        for page in pages([LOUD] * 50 + [QUIET] * 100):
+            rig.socket.say(b"\x01" + page)
+            await asyncio.sleep(0.02)
+        rig.socket.say(b"\x02Hello")
+        await asyncio.sleep(0.3)
+        rig.sink.heard_ms = rig.sink.heard_at_close_ms = 2000.0
+        rig.socket.say(b"\x02 there")
+        await asyncio.sleep(0.3)
+        rig.call.hang_up()
+
+    rig.run(script)
+    assert [(event.side, event.speaking) for event in rig.of(Speaking)] == [
+        (Side.AGENT, True),
+        (Side.AGENT, False),
+    ]
+    assert [event.turn.side for event in rig.of(TurnEnded)] == [Side.AGENT]
+    assert [(event.chars, event.heard) for event in rig.of(TextHeard)] == [(5, True), (11, False)]
+    assert rig.events.index(rig.of(TextHeard)[-1]) < rig.events.index(rig.of(StateChanged)[-1])
+
+
+def test_a_long_piece_of_text_is_told_in_parts_and_heard_as_one() -> None:
+    rig = Rig()
+
+    def say(rig: Rig) -> None:
+        rig.socket.say(b"\x02" + b"x" * 10_000)
+
+    async def script(rig: Rig) -> None:
+        await go_live_and(say)(rig)
+        await asyncio.sleep(0.5)
+        rig.call.hang_up()
+
+    rig.run(script)
+    assert [len(event.text) for event in rig.of(AgentText)] == [4096, 4096, 1808]
+    assert rig.of(TextHeard)[0].chars == 10_000
+
+
+async def sign_of_life(rig: Rig, duration_s: int) -> None:
+    """Otherwise the server would be taken for dead."""
+    for _ in range(duration_s):
+        rig.socket.say(b"\x01")
+        await asyncio.sleep(1)
+
+
+def test_the_end_by_idleness_is_told_and_taken_back() -> None:
+    rig = Rig(limits=Limits(idle_s=20))
+
+    async def script(rig: Rig) -> None:
+        await asyncio.sleep(0.5)
+        rig.socket.say(HANDSHAKE)
+        await sign_of_life(rig, 15)
+        rig.call.put_off_idle()
+        await sign_of_life(rig, 25)
+
+    ended = rig.run(script)
+    assert ended.reason is EndReason.IDLE
+    first, back, second = rig.of(IdleCountdown)
+    assert (first.at_s, first.ends_at_s) == pytest.approx((10.5, 20.5), abs=0.25)
+    assert back.ends_at_s is None and back.at_s == pytest.approx(15.5, abs=0.25)
+    assert second.at_s == pytest.approx(25.5, abs=0.25)
+    assert second.ends_at_s == pytest.approx(rig.of(StateChanged)[-2].at_s, abs=0.11)
+
+
+def test_to_put_off_idleness_before_the_call_is_connected_does_nothing() -> None:
+    rig = Rig()
+    rig.call.put_off_idle()
+    rig.connect_error = ConnectError("refused")
+
+    async def nothing(rig: Rig) -> None: ...
+
+    assert rig.run(nothing).reason is EndReason.NEVER_LIVE
+
+
+def test_the_time_limit_is_told_before_it_comes() -> None:
+    rig = Rig(limits=Limits(max_duration_s=30, spent_s=8))
+
+    async def script(rig: Rig) -> None:
+        await asyncio.sleep(0.5)
+        rig.socket.say(HANDSHAKE)
+        await sign_of_life(rig, 22)
+
+    ended = rig.run(script)
+    assert ended.reason is EndReason.MAX_DURATION
+    told = [(event.at_s, event.left_s) for event in rig.of(LimitNear)]
+    assert told == [(pytest.approx(12.1, abs=0.15), 10.0), (pytest.approx(16.1, abs=0.15), 6.0)]
 
 
 # --- how calls end
@@ -535,19 +748,21 @@ def test_limits_end_a_call_in_order(limits: Limits, reason: EndReason, at_s: flo
     assert rig.socket.closed and rig.socket.messages[-1] == b"\x03eos"
 
 
-def test_the_tail_waits_for_the_agent_to_finish() -> None:
+@pytest.mark.parametrize(("goes_on", "live_s"), [(True, 3.2), (False, 3.6)])
+def test_the_tail_waits_for_the_agent_to_finish(goes_on: bool, live_s: float) -> None:
+    """That it has is known after 0.2 s of silence, and a little later if no audio comes at all."""
     rig = Rig(limits=Limits(tail_s=1), source=FakeSource(ends_after=10))
 
     async def script(rig: Rig) -> None:
         await asyncio.sleep(0.5)
         rig.socket.say(HANDSHAKE)
-        for page in tone_pages(100):
+        for page in pages([LOUD] * 100 + [QUIET] * (200 if goes_on else 0)):
             rig.socket.say(b"\x01" + page)
             await asyncio.sleep(0.02)
 
     ended = rig.run(script)
     assert ended.reason is EndReason.INPUT_ENDED
-    assert ended.live_s == pytest.approx(3.0, abs=0.4)
+    assert ended.live_s == pytest.approx(live_s, abs=0.15)
 
 
 # --- what goes wrong on this side

@@ -83,6 +83,32 @@ def test_a_file_that_cannot_be_used_is_named_and_not_quoted(content: str | bytes
     assert KEY not in everything_said(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("written", "rate"), [("0.12", 0.12), ("0", 0.0), ("3", 3.0), ("1e-3", 0.001), ("1_000", 1000.0)]
+)
+def test_the_rate_per_minute_is_a_number(written: str, rate: float) -> None:
+    write_config(f'api_key = "{KEY}"\nrate_per_minute = {written}\n')
+    config = load_config()
+    assert (config.rate_per_minute, config.api_key) == (rate, KEY)
+    assert isinstance(config.rate_per_minute, float)
+
+
+@pytest.mark.parametrize(
+    "written", ['"0.12"', "true", "false", "-0.1", "nan", "inf", "-inf", "[1]", "{}", "1979-05-27", "9" * 400]
+)
+def test_a_rate_that_is_none_is_named(written: str) -> None:
+    path = write_config(f"rate_per_minute = {written}\n")
+    with pytest.raises(ConfigError, match="rate_per_minute must be a number") as caught:
+        load_config()
+    assert str(path) in str(caught.value)
+    assert "rate_per_minute = 0.12" in (caught.value.hint or "")
+
+
+def test_without_a_rate_nothing_is_said_of_it() -> None:
+    write_config(f'api_key = "{KEY}"\n')
+    assert load_config().rate_per_minute is None
+
+
 def test_a_file_that_cannot_be_read_is_an_error() -> None:
     config_path().mkdir()
     with pytest.raises(ConfigError, match="cannot be read"):

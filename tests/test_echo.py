@@ -12,6 +12,7 @@ from personaplex_cli import echo
 from personaplex_cli.echo import HOLD_S, Alarmed, Cancelled, Echo, HalfDuplex, open_echo
 from personaplex_cli.echo_options import EchoCancel, EchoOptions
 from personaplex_cli.errors import ExitCode, MissingLibraryError
+from personaplex_cli.events import EchoState
 from personaplex_cli.headphones import LOUD_BLOCKS, UnlessHeadphones
 from personaplex_cli.pcm import PACKET_SAMPLES, SAMPLE_RATE, Block, silence, to_pcm
 
@@ -75,6 +76,26 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, bool]]:
 def test_what_is_chosen(options: EchoOptions, speaker: str | None, kind: type[Echo]) -> None:
     chosen = open_echo(options, speaker)
     assert type(chosen) is kind
+    chosen.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "speaker", "state"),
+    [
+        (EchoOptions(), LOUDSPEAKER, EchoState.CANCELLED),
+        (EchoOptions(), HEADPHONES, EchoState.OFF),
+        (EchoOptions(EchoCancel.OFF), LOUDSPEAKER, EchoState.OFF),
+        (EchoOptions(), None, EchoState.OFF),
+        (EchoOptions(half_duplex=True), LOUDSPEAKER, EchoState.HALF_DUPLEX),
+        (EchoOptions(EchoCancel.OFF, noise_suppression=True), LOUDSPEAKER, EchoState.OFF),
+        (EchoOptions(EchoCancel.ON, gain_control=True), HEADPHONES, EchoState.CANCELLED),
+    ],
+)
+@pytest.mark.usefixtures("opened")
+def test_what_is_said_to_be_done(options: EchoOptions, speaker: str | None, state: EchoState) -> None:
+    """An engine that only suppresses noise cancels nothing."""
+    chosen = open_echo(options, speaker)
+    assert chosen.state is state
     chosen.close()
 
 
@@ -201,7 +222,7 @@ def test_an_echo_is_told_once() -> None:
     way.start(told.append)
     call(way, 20, hears=True)
     assert told == [echo.ALARM_TEXT]
-    assert not way.ducks()
+    assert not way.ducks() and way.state is EchoState.HEARD
     way.start(told.append)
     call(way, 20, hears=True)
     assert len(told) == 1
@@ -211,7 +232,7 @@ def test_no_echo_is_not_told() -> None:
     way, told = Alarmed(), list[str]()
     way.start(told.append)
     call(way, 20, hears=False)
-    assert told == []
+    assert told == [] and way.state is EchoState.OFF
 
 
 # --- the canceller
@@ -255,6 +276,7 @@ def test_an_engine_that_fails_is_told_once_and_the_call_goes_on_without_it() -> 
         way.heard(Block(LOUD, 100.0))
     assert given == [LOUD]
     assert len(told) == 1 and "ZeroDivisionError" in told[0]
+    assert way.state is EchoState.FAILED
     way.close()
 
 
@@ -264,17 +286,19 @@ def test_an_engine_that_fails_is_told_once_and_the_call_goes_on_without_it() -> 
 def test_without_an_echo_the_engine_rests_until_there_is_one() -> None:
     engine = Engine()
     way = UnlessHeadphones(engine)
+    around = Cancelled(way)
     for number in range(LOUD_BLOCKS):
         assert not way.resting
         heard = way.process(FAINT, syllables(number))
         assert heard == (FAINT[::-1] if number < LOUD_BLOCKS - 1 else FAINT)
-    assert way.resting
+    assert way.resting and around.state is EchoState.RESTING
     n_before = len(engine.references)
     for number in range(3000):
         reference = syllables(number)
         capture = to_pcm(array("h", [sample // 3 for sample in array("h", syllables(number - 6))]))
         way.process(capture if number > 6 else FAINT, reference)
     assert not way.resting and len(engine.references) > n_before
+    assert around.state is EchoState.CANCELLED
 
 
 def test_with_an_echo_the_engine_never_rests() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -44,6 +45,9 @@ ORDERLY_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 SLOW_S = 4.0
 """More than it should take, on a loaded machine."""
 
+ASIDE = re.compile(r"You: \(\d:\d\d: spoke for \d\.\d s\)")
+"""Of the user, whose words nobody knows."""
+
 TAIL = ("--tail", "1.4")
 """Longer than the stand-in waits before it answers, with time for a slow machine."""
 
@@ -71,8 +75,10 @@ class Run:
 
     @property
     def transcript(self) -> str:
-        """What is on stdout, on one line."""
-        return " ".join(self.out.decode().replace("agent: ", "").split())
+        """What the agent said, on one line."""
+        lines = self.out.decode().splitlines()
+        said = [line.removeprefix("Agent: ") for line in lines if not ASIDE.fullmatch(line)]
+        return " ".join(" ".join(said).split())
 
     @property
     def call_heard(self) -> Heard:
@@ -418,6 +424,8 @@ def test_a_file_in_and_a_file_out(runs: Runs) -> None:
     assert score > 0.8
     assert at_s > len(question) / RATE
     assert run.transcript == "♪ I repeat 1.4 seconds of what you said."
+    aside, *_ = run.out.decode().splitlines()
+    assert aside in [f"You: (0:00: spoke for 1.{tenths} s)" for tenths in (1, 2, 3, 4)]
     assert run.status.splitlines()[:3] == ["state: connecting", "state: waiting for the model", "state: live"]
     assert "Call ended: the input ended, after 0:0" in run.status
     assert "Wrote answer.wav (0:0" in run.status
@@ -434,7 +442,7 @@ def test_a_pipe_in_and_a_pipe_out(runs: Runs) -> None:
     assert run.code == ExitCode.OK
     heard = to_samples(bytes(run.out))
     assert likeness(speech.question(), heard)[0] > 0.8
-    assert "agent: ♪ I repeat 1.4 seconds of what you said." in run.status
+    assert "Agent: ♪ I repeat 1.4 seconds of what you said." in run.status
     assert "Call ended: the input ended" in run.status
 
 
@@ -442,9 +450,9 @@ def test_the_greeting(runs: Runs) -> None:
     run = runs["key itself"]
     assert run.code == ExitCode.OK
     assert run.out.decode().splitlines() == [
-        "agent: Hello!",
-        "agent: I am the stand-in.",
-        "agent: I repeat what you say.",
+        "Agent: Hello!",
+        "Agent: I am the stand-in.",
+        "Agent: I repeat what you say.",
     ]
     assert "Call ended: the server closed the call (code 1000, normal closure)" in run.status
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import sys
 from pathlib import Path
@@ -12,8 +13,9 @@ from fake_portaudio import FakeSounddevice
 
 from personaplex_cli.devices import portaudio
 from personaplex_cli.echo import Echo
-from personaplex_cli.ends import Sink, Source, open_sink, open_source
+from personaplex_cli.ends import MicrophoneEnd, Sink, Source, SpeakerEnd, open_sink, open_source
 from personaplex_cli.errors import AudioError, ExitCode, UsageError
+from personaplex_cli.events import EchoState
 from personaplex_cli.pipeline.files import FileSink, FileSource
 from personaplex_cli.pipeline.pipes import NullSink, NullSource, PipeSink, PipeSource
 from personaplex_cli.soundcard import MicrophoneSource, SpeakerSink
@@ -49,6 +51,24 @@ def test_nothing_said_is_microphone_and_speaker(card: FakeSounddevice) -> None:
     assert isinstance(source_of(None), MicrophoneSource)
     assert isinstance(sink_of(None, "headset"), SpeakerSink)
     assert [kind for kind, _ in card.opened] == ["input", "output"]
+
+
+@pytest.mark.usefixtures("card")
+def test_only_devices_can_be_steered(wav: Path) -> None:
+    assert isinstance(source_of(None), MicrophoneEnd) and isinstance(sink_of(None), SpeakerEnd)
+    for source in (source_of(None, "none"), source_of(str(wav))):
+        assert not isinstance(source, MicrophoneEnd) and source.echo is EchoState.OFF
+    sinks = (sink_of("none"), sink_of(str(wav.parent / "answer.wav")), PipeSink(io.BytesIO()))
+    for sink in sinks:
+        assert not isinstance(sink, SpeakerEnd)
+        sink.close()
+
+
+def test_where_writing_is_all_there_is_all_is_heard_that_was_written(wav: Path) -> None:
+    for sink in (sink_of("none"), sink_of(str(wav.parent / "answer.wav")), PipeSink(io.BytesIO())):
+        assert sink.heard_ms == sink.heard_at_close_ms == math.inf
+        assert sink.take_skipped_ms() == []
+        sink.close()
 
 
 @pytest.mark.usefixtures("card")

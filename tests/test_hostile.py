@@ -110,10 +110,13 @@ def test_a_flood_does_not_keep_the_loop_to_itself() -> None:
 def test_what_waits_for_a_screen_is_bounded() -> None:
     class Stopped:
         failure_ends_call = True
+        eager = False
         goes_on = threading.Event()
 
         def update(self, events: object, now_s: float) -> None:
             self.goes_on.wait()
+
+        def leave(self, lines: object) -> None: ...
 
         def finish(self, last_lines: object) -> None: ...
 

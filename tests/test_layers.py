@@ -19,6 +19,7 @@ LAYERS = {
     "errors": 0,
     "events": 0,
     "pcm": 0,
+    "turns": 0,
     "wire": 1,
     "syslibs": 1,
     "dsp": 1,
@@ -35,7 +36,7 @@ OWNERS = {
     "pyogg": ("codec",),
     "sounddevice": ("devices",),
     "websockets": ("pipeline.websocket", "standin"),
-    "httpx": ("auth",),
+    "httpx": ("auth", "route"),
     "rich": ("ui", "cli"),
     "typer": ("cli",),
     "soundfile": ("pipeline.files",),
@@ -46,11 +47,13 @@ PURE = (
     "wire",
     "dsp",
     "lag",
+    "turns",
     "devices.timing",
     "pipeline.gate",
     "pipeline.playout",
     "pipeline.echo_alarm",
     "ui.view",
+    "ui.lines",
 )
 """No clock, no logging, no printing."""
 

@@ -22,6 +22,7 @@ from personaplex_cli.events import (
     CallEnded,
     CallState,
     DeviceCounters,
+    EchoState,
     EndReason,
     Event,
     StateChanged,
@@ -41,6 +42,7 @@ class QuickSource:
     """A question, up to twenty times as fast as it was spoken, then silence."""
 
     silence_inserted = packets_dropped = echo_blocks_dropped = 0
+    echo = EchoState.OFF
     device = DeviceCounters()
 
     def __init__(self, question: Samples) -> None:

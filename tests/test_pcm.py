@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personaplex_cli import pcm
-from personaplex_cli.pcm import SILENCE_DBFS, duration_ms, level_dbfs, samples, silence, to_pcm
+from personaplex_cli.pcm import SILENCE_DBFS, duration_ms, is_clipped, level_dbfs, samples, silence, to_pcm
 
 EXPLORE = settings(deadline=None, max_examples=50)
 sixteen_bits = st.integers(-32768, 32767)
@@ -53,6 +53,34 @@ def test_the_level_of_a_long_block_is_estimated_well(block_ms: int, hz: int) -> 
 @given(st.lists(sixteen_bits, max_size=50))
 def test_a_level_is_a_number_between_silence_and_full_scale(values: list[int]) -> None:
     assert SILENCE_DBFS <= level_dbfs(to_pcm(array("h", values))) <= 0
+
+
+@pytest.mark.parametrize(
+    ("values", "clipped"),
+    [
+        ([], False),
+        ([0] * 480, False),
+        ([32_766, -32_767], False),
+        ([32_767], True),
+        ([-32_768], True),
+        ([0] * 479 + [32_767], True),
+        ([-1, 0x7F7F], False),  # the bytes of a full sample, but in two
+        ([0x007F, 0x0080, -0x8000 + 0x80], False),
+        ([-1, 0x7F7F, 32_767], True),
+        ([0x0000, 0x0080, -32_768], True),
+    ],
+)
+def test_clipping(values: list[int], clipped: bool) -> None:
+    assert is_clipped(to_pcm(array("h", values))) is clipped
+
+
+NEAR_FULL_SCALE = st.sampled_from([-32_768, -32_767, -256, -1, 0, 127, 128, 0x7F7F, 32_766, 32_767])
+
+
+@EXPLORE
+@given(st.lists(NEAR_FULL_SCALE, max_size=20))
+def test_clipping_is_a_matter_of_samples_and_not_of_bytes(values: list[int]) -> None:
+    assert is_clipped(to_pcm(array("h", values))) is any(value in (-32_768, 32_767) for value in values)
 
 
 @EXPLORE

@@ -136,7 +136,7 @@ def command_lines() -> Iterator[list[str]]:
         for line in block.splitlines():
             # PATH, substitutions, pipes and redirections are the shell's.
             for call in re.findall(r"(?:^|[\s(|])personaplex ([^|)]*)", line):
-                yield shlex.split(call.split(" > ")[0], comments=True)
+                yield shlex.split(re.split(" [<>] ", call)[0], comments=True)
 
 
 def test_there_are_command_lines() -> None:

@@ -13,6 +13,7 @@ from fake_portaudio import FakeSounddevice, FakeStream, PortAudioError, listed_d
 from fakes import Heard
 
 from personaplex_cli import soundcard
+from personaplex_cli.earcons import Earcon, tone
 from personaplex_cli.echo import Deliver, Echo
 from personaplex_cli.errors import AudioError, ExitCode
 from personaplex_cli.events import DeviceCounters, DeviceState, PlayoutCounters
@@ -391,6 +392,84 @@ def test_closing_waits_no_longer_than_the_buffer_may_hold(card: FakeSounddevice,
         sink.write(STEP, clock.now_s)
     sink.close()
     assert clock.slept == [0.4]
+
+
+def test_the_agent_is_as_loud_as_is_wanted_in_each_call(card: FakeSounddevice, clock: Clock) -> None:
+    sink = started()
+    sink.volume.percent = 50
+    for _ in range(2):
+        sink.start(Heard().reports)
+        sink.write(STEP, clock.now_s)
+        heard = samples(clock.play(20))
+        assert heard.count(0x0101 // 4) >= STEP_SAMPLES - 240 and max(heard) == 0x0101 // 4
+
+
+def test_a_tone_is_heard_when_there_is_nothing_else(card: FakeSounddevice, clock: Clock) -> None:
+    sink = started()
+    assert not any(clock.play(1))
+    sink.play_earcon(Earcon.MUTED)
+    assert clock.play(12) == tone(Earcon.MUTED)
+    assert not any(clock.play(1))
+
+
+def test_a_tone_is_heard_whatever_the_agent_s_volume(card: FakeSounddevice, clock: Clock) -> None:
+    sink = started()
+    sink.volume.percent = 0
+    clock.play(2)
+    sink.write(STEP, clock.now_s)
+    sink.play_earcon(Earcon.WARNING)
+    assert clock.play(22) == tone(Earcon.WARNING)
+
+
+def test_echo_is_that_of_what_is_really_played(card: FakeSounddevice, clock: Clock) -> None:
+    echo = Listening()
+    sink = started(echo)
+    sink.volume.percent = 50
+    sink.play_earcon(Earcon.MUTED)
+    heard = clock.play(2)
+    sink.write(STEP, clock.now_s)
+    heard += clock.play(20)
+    assert b"".join(pcm for pcm, _ in echo.played_blocks) == heard
+    parts = zip(samples(heard), samples(tone(Earcon.MUTED)), strict=False)
+    assert {mixed - added for mixed, added in parts} >= {0, 0x0101 // 4}  # before the agent speaks, and then
+
+
+def test_closing_waits_until_a_tone_was_heard(card: FakeSounddevice, clock: Clock) -> None:
+    sink = started()
+    sink.play_earcon(Earcon.MUTED)
+    clock.play(3)
+    sink.close()
+    assert clock.slept == [pytest.approx(0.09 + FakeStream.latency)]
+
+
+def test_tones_and_the_agent_are_waited_for_together(card: FakeSounddevice, clock: Clock) -> None:
+    sink = started()
+    clock.play(1)
+    sink.write(STEP * 2, clock.now_s)
+    sink.play_earcon(Earcon.MUTED)
+    sink.close()
+    assert clock.slept == [pytest.approx(0.16 + FakeStream.latency)]
+
+
+def test_closing_waits_for_many_tones_only_so_long(card: FakeSounddevice, clock: Clock) -> None:
+    sink = started()
+    clock.play(1)
+    for _ in range(4):
+        sink.play_earcon(Earcon.WARNING)
+    sink.close()
+    assert clock.slept == [0.5]
+
+
+@pytest.mark.parametrize("n_blocks", [0, 1])
+def test_closing_does_not_wait_for_tones_that_no_device_asks_for(
+    card: FakeSounddevice, clock: Clock, n_blocks: int
+) -> None:
+    sink = started()
+    clock.play(n_blocks)
+    sink.play_earcon(Earcon.ENDED)
+    clock.now_s += 0.5
+    sink.close()
+    assert clock.slept == [FakeStream.latency]
 
 
 def test_a_speaker_that_is_lost_is_told_and_comes_back(card: FakeSounddevice) -> None:

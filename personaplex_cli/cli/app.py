@@ -20,10 +20,12 @@ from personaplex_cli import __version__
 from personaplex_cli.cli.devices import devices
 from personaplex_cli.cli.options import GlobalOptions
 from personaplex_cli.cli.output import print_error, print_text
+from personaplex_cli.cli.personas import personas
 from personaplex_cli.cli.regions import regions
 from personaplex_cli.cli.serve import serve
 from personaplex_cli.cli.talk import talk
 from personaplex_cli.cli.token import token
+from personaplex_cli.cli.usage import usage
 from personaplex_cli.cli.voices import voices
 from personaplex_cli.errors import ExitCode, PersonaplexError, UsageError
 
@@ -36,16 +38,25 @@ app = typer.Typer(
 # Commands import what they need when they run: `--help` and `voices` are there at once.
 app.command()(talk)
 app.command()(voices)
+app.add_typer(personas)
 app.command()(regions)
 app.command()(devices)
 app.command()(token)
+app.command()(usage)
 app.command()(serve)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(context: typer.Context, wanted: bool) -> None:
+    if not wanted or context.resilient_parsing:  # the latter for completion
+        return
+    if context.params["verbose"]:
+        from personaplex_cli.cli.version import report
+
+        for line in report():
+            print_text(line)
+    else:
         print_text(f"personaplex {__version__}")
-        raise typer.Exit
+    raise typer.Exit
 
 
 @app.callback()
@@ -56,7 +67,16 @@ def personaplex(
         typer.Option("--debug", "-v", help="Show tracebacks, all counters, and what sound libraries say."),
     ] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_print_version, help="Print the version.")
+    ] = False,
+    # Eager: wherever it stands, it is known when --version is looked at.
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose",
+            is_eager=True,
+            help="With --version: print what a bug report needs, without secrets.",
+        ),
     ] = False,
 ) -> None:
     """Talk to full-duplex voice models from a terminal.
@@ -67,6 +87,8 @@ def personaplex(
       personaplex talk --voice NATM1 --persona "You are a patient teacher of French."
       personaplex voices
     """
+    if verbose:
+        raise UsageError("--verbose goes with --version.", "To see more of what goes on: --debug")
     context.ensure_object(GlobalOptions).debug = debug
 
 

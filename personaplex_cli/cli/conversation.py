@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-import os
 import sys
 import time
 from contextlib import AsyncExitStack
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 from personaplex_cli.call import Call, Opening
+from personaplex_cli.cli.bindings import line_of_keys
+from personaplex_cli.cli.controls import Controls, ends_there
 from personaplex_cli.cli.native_stderr import native_stderr_held
 from personaplex_cli.cli.plan import (
     Ends,
@@ -25,14 +27,18 @@ from personaplex_cli.cli.plan import (
     make_plan,
 )
 from personaplex_cli.cli.signals import Interrupts, termination_interrupts
+from personaplex_cli.cli.stdin_text import send_lines
 from personaplex_cli.cli.talk_options import TalkOptions
-from personaplex_cli.ends import PIPE
+from personaplex_cli.cli.terminal import Terminal
+from personaplex_cli.earcons import Announcer
+from personaplex_cli.ends import PIPE, SpeakerEnd
 from personaplex_cli.errors import CredentialsError, ExitCode, PersonaplexError
 from personaplex_cli.events import CalledAgain, CallEnded, EndReason, Event, Metadata, Notice, Written
+from personaplex_cli.limits import Limits
 from personaplex_cli.pipeline.websocket import VoiceSocket
 from personaplex_cli.threads import in_thread
 from personaplex_cli.tokens import forget_token
-from personaplex_cli.ui.screen import Screen, open_screen
+from personaplex_cli.ui.look import Fixed
 from personaplex_cli.ui.summary import dropped_lines, end_lines, end_reason
 from personaplex_cli.wire.endpoint import Dialect, Endpoint, build_endpoint
 from personaplex_cli.wire.text import redact, safe_text
@@ -52,8 +58,8 @@ MAX_METADATA_CHARS: Final = 1000
 OPENING_LIMIT_S: Final = 1.0
 """For devices and files to be opened when they are not needed any more."""
 
-SCREEN_LIMIT_S: Final = 1.0
-"""For the last lines to reach the terminal or pipe; the socket is closed by then."""
+MAX_WAITING_TEXTS: Final = 100
+"""Texts that wait for a call that is live; who brings more has to wait."""
 
 
 def converse(options: TalkOptions) -> None:
@@ -85,34 +91,53 @@ class Conversation:
         self._interrupts = Interrupts()
         self._secrets: tuple[str, ...] = ()
         self._metadata = "no metadata"
+        self._announcer = Announcer()
+        self._texts_lost = 0
+        self.call: Call | None = None
+        """The one that goes on."""
 
     async def run(self) -> CallEnded:
         """The end of the (last) call. Raises PersonaplexError where no call could be tried, and
         CancelledError when the user wanted out at once."""
         self._zero_s = time.monotonic()
+        self._texts: asyncio.Queue[str] = asyncio.Queue(MAX_WAITING_TEXTS)
         async with AsyncExitStack() as stack:
             stack.enter_context(self._interrupts)
             if self._options.local:
                 self._standin = await stack.enter_async_context(_stand_in())
             token = await self._prepare()
-            last_lines: list[str] = []
-            self._screen = self._open_screen()
-            stack.callback(lambda: self._screen.close(SCREEN_LIMIT_S, last_lines))
+            self._terminal = stack.enter_context(self._open_terminal())
             stack.enter_context(native_stderr_held(show=self._options.debug))
-            try:
-                ended = await self._calls(token)
-            except asyncio.CancelledError:
-                last_lines += dropped_lines(self.close())
-                raise
-            written: list[Written] = []
-            try:
-                written = await in_thread(self.close, name="close")
-            except PersonaplexError as error:  # said after the end, unless the call has an error of its own
-                ended = replace(ended, error=ended.error or error)
-            last_lines += end_lines(ended, written)
-            if self._options.debug:
-                last_lines += [str(ended.counters), self._metadata]
-            return ended
+            self._listen_to_user()
+            return await self._hold(token)
+
+    async def _hold(self, token: str | None) -> CallEnded:
+        """The calls, and what is said after the last one."""
+        try:
+            ended = await self._calls(token)
+        except asyncio.CancelledError:
+            self._terminal.say_last(dropped_lines(self.close()))
+            raise
+        if unsent := self._texts.qsize() + self._texts_lost:
+            self.tell(Notice(self.now_s(), f"{unsent} of your texts could not be sent any more."))
+        written: list[Written] = []
+        try:
+            written = await in_thread(self.close, name="close")
+        except PersonaplexError as error:  # said after the end, unless the call has an error of its own
+            ended = replace(ended, error=ended.error or error)
+        self._terminal.say_last(end_lines(ended, written))
+        if self._options.debug:
+            self._terminal.say_last([str(ended.counters), self._metadata])
+        return ended
+
+    def _listen_to_user(self) -> None:
+        """To keys, and to lines that come in."""
+        controls = Controls(self, self._ends.source, self._ends.sink, self._terminal.by_lines)
+        self._terminal.read_keys(controls.press)
+        if self._options.stdin_text:
+            send_lines(sys.stdin.fileno(), self.say)
+        if self._options.push_to_talk:
+            controls.switch_push_to_talk()
 
     def close(self) -> list[Written]:
         """What was written, now that it is complete. Any thread; may be called again. Raises UsageError."""
@@ -129,29 +154,67 @@ class Conversation:
             raise
         return token
 
+    # --- what the user does
+
+    def hang_up(self, reason: EndReason) -> None:
+        if reason is not EndReason.BEGUN_ANEW:
+            self._interrupts.interrupt(reason)
+        elif self.call is not None:
+            self.call.hang_up(reason)
+
+    async def say(self, text: str) -> None:
+        """Sends a text to the model, as soon as there is a call that is live. Waits while too many others
+        do."""
+        await self._texts.put(text)
+
+    def tell(self, event: Event) -> None:
+        if self.call is not None:
+            self.call.tell(event)
+        else:
+            with contextlib.suppress(OSError):  # nobody looks, and there is no call to end for that
+                self._listen(event)
+
+    def now_s(self) -> float:
+        return time.monotonic() - self._zero_s
+
+    # --- the calls
+
     async def _calls(self, token: str | None) -> CallEnded:
         limits = self._plan.limits
         while True:
-            endpoint = self._endpoint(token)
-            self._secrets = endpoint.secrets
-            call = Call(
-                partial(VoiceSocket.connect, endpoint, self._plan.tls),
-                self._ends.source,
-                self._ends.sink,
-                self._listen,
-                limits=limits,
-                opening=Opening(self._options.texts, self._options.bos_marker),
-                secrets=endpoint.secrets,
-                zero_s=self._zero_s,
-            )
-            self._interrupts.hang_up = call.hang_up
+            call = self._make_call(token, limits)
+            self.call, self._interrupts.hang_up = call, call.hang_up
             ended = await call.run()
-            if not (self._options.reconnect and _broke_off(ended)) or self._interrupts.asked:
+            self.call = None
+            self._texts_lost += call.is_sending_text
+            if not self._goes_on(ended):
                 return ended
-            self._listen(Notice(self._now_s(), f"The call broke off: {end_reason(ended)}."))
-            self._listen(CalledAgain(self._now_s()))
             limits = replace(limits, spent_s=limits.spent_s + ended.lasted_s)
+            if over := limits.used_up():
+                return replace(ended, reason=over[0], detail=over[1], error=None)
+            self.tell(Notice(self.now_s(), _seam_text(ended)))
+            self.tell(CalledAgain(self.now_s()))
             token = await self._token()
+
+    def _goes_on(self, ended: CallEnded) -> bool:
+        if self._interrupts.asked:
+            return False
+        return ended.reason is EndReason.BEGUN_ANEW or (self._options.reconnect and _broke_off(ended))
+
+    def _make_call(self, token: str | None, limits: Limits) -> Call:
+        endpoint = self._endpoint(token)
+        self._secrets = endpoint.secrets
+        return Call(
+            partial(VoiceSocket.connect, endpoint, self._plan.tls),
+            self._ends.source,
+            self._ends.sink,
+            self._listen,
+            limits=limits,
+            opening=Opening(self._options.texts, self._options.bos_marker),
+            texts=self._texts,
+            secrets=endpoint.secrets,
+            zero_s=self._zero_s,
+        )
 
     async def _token(self) -> str | None:
         """A token that is valid now; the one before may have expired."""
@@ -167,23 +230,31 @@ class Conversation:
         url = self._standin.url
         return build_endpoint(Dialect.POLARGRID, url, voice=voice, persona=persona, token=token)
 
-    def _open_screen(self) -> Screen:
-        return open_screen(
-            sys.stdout or open(os.devnull, "w"),  # None: the descriptor was closed when we were started
-            sys.stderr or open(os.devnull, "w"),
-            stdout_carries_audio=self._options.output == PIPE,
-            voice=self._plan.voice,
-            clock_s=self._now_s,
+    def _open_terminal(self) -> Terminal:
+        options = self._options
+        terminal = Terminal(
+            plain=options.plain,
+            json=options.json,
+            stdout_carries_audio=options.output == PIPE,
+            stdin_is_free=PIPE not in (options.input, options.token),
         )
+        space = options.push_to_talk or options.echo.half_duplex
+        there = ends_there(self._ends.source, self._ends.sink)
+        keys = line_of_keys(there, space=space) if terminal.reads_keys else ()
+        return terminal.open(Fixed(self._plan.voice, self._plan.rate_per_minute, keys), self.now_s)
 
     def _listen(self, event: Event) -> None:
         if isinstance(event, Metadata):
             text = safe_text(json.dumps(event.data))[:MAX_METADATA_CHARS]
             self._metadata = f"metadata: {redact(text, self._secrets)}"
-        self._screen.listen(event)
-
-    def _now_s(self) -> float:
-        return time.monotonic() - self._zero_s
+        sink = self._ends.sink
+        if (
+            self._options.earcons
+            and (earcon := self._announcer.earcon(event))
+            and isinstance(sink, SpeakerEnd)
+        ):
+            sink.play_earcon(earcon)
+        self._terminal.listen(event)
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -201,6 +272,12 @@ def _stand_in() -> StandIn:
     from personaplex_cli.standin.server import StandIn
 
     return StandIn()
+
+
+def _seam_text(ended: CallEnded) -> str:
+    """About a call that another follows."""
+    why = end_reason(ended)
+    return f"Y{why[1:]}." if ended.reason is EndReason.BEGUN_ANEW else f"The call broke off: {why}."
 
 
 def _broke_off(ended: CallEnded) -> bool:

@@ -6,10 +6,9 @@ import math
 import os
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from personaplex_cli.catalog import resolve_region, resolve_voice
+from personaplex_cli.catalog import DEFAULT_REGION, Resolved, is_auto_region, resolve_region, resolve_voice
 from personaplex_cli.cli.output import print_note, print_warning
 from personaplex_cli.cli.talk_options import AuthMode, TalkOptions
 from personaplex_cli.codec.library import load as load_codec
@@ -18,8 +17,10 @@ from personaplex_cli.ends import NOTHING, PIPE, Sink, Source, is_nothing, open_s
 from personaplex_cli.errors import CredentialsError, UsageError
 from personaplex_cli.events import Written
 from personaplex_cli.limits import Limits
+from personaplex_cli.persona_format import Persona
+from personaplex_cli.personas import length_note, resolve_persona
+from personaplex_cli.route import routed_region
 from personaplex_cli.wire.endpoint import (
-    PERSONA_ADVICE_CHARS,
     Dialect,
     Endpoint,
     TokenIn,
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
 
     from personaplex_cli.echo import Echo
 
-PERSONA_FILE_LIMIT_BYTES: Final = 65_536
-"""Far above what fits into an address; keeps us from reading a film."""
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -43,6 +41,8 @@ class Plan:
     voice: str
     persona: str | None = field(repr=False)
     limits: Limits
+    rate_per_minute: float | None
+    """What the user has set that a minute costs; None for servers that cost nothing, and unless it is set."""
     tls: ssl.SSLContext | None
 
 
@@ -77,9 +77,10 @@ def make_plan(options: TalkOptions) -> Plan:
     """Prints notes. Raises UsageError."""
     _check_combination(options)
     load_codec()
-    voice = resolve_voice(options.voice)
-    persona = _persona(options.persona)
-    for note in (voice.note, _region_note(options), _persona_note(persona)):
+    persona = resolve_persona(options.persona)
+    voice = resolve_voice(_voice(options, persona))
+    prompt = persona.prompt if persona else None
+    for note in (voice.note, _region_note(options), length_note(prompt or "")):
         if note:
             print_note(note)
     if options.insecure:
@@ -93,8 +94,14 @@ def make_plan(options: TalkOptions) -> Plan:
         tail_s=_seconds("--tail", options.tail_s) or 0.0,
     )
     # An address that cannot be used, or a persona that does not fit, is found without a token.
-    tls = _tls(options, make_endpoint(options, voice.value.name, persona, None))
-    return Plan(voice.value.name, persona, limits, tls)
+    tls = _tls(options, make_endpoint(options, voice.value.name, prompt, None))
+    return Plan(voice.value.name, prompt, limits, _rate_per_minute(options), tls)
+
+
+def _voice(options: TalkOptions, persona: Persona | None) -> str:
+    """A persona has its own voice, unless another one is asked for with this very call."""
+    own = persona.voice if persona and not options.voice_is_chosen else None
+    return own or options.voice
 
 
 def _echo(options: TalkOptions, output: str | None) -> Echo:
@@ -126,7 +133,23 @@ def _server(options: TalkOptions) -> str:
     """An empty --server, of a variable that is not set, must not mean the service that is paid for."""
     if options.server is not None:
         return options.server
-    return polargrid_server(resolve_region(options.region).value.name)
+    return polargrid_server(_region(options).value)
+
+
+def _region(options: TalkOptions) -> Resolved[str]:
+    """Its name. May block for some seconds, on the router. Raises UsageError."""
+    if not is_auto_region(options.region):
+        region = resolve_region(options.region)
+        return Resolved(region.value.name, region.note)
+    return Resolved(DEFAULT_REGION) if options.local else routed_region(options.ca_file, options.insecure)
+
+
+def _rate_per_minute(options: TalkOptions) -> float | None:
+    if options.local or options.dialect is Dialect.MOSHI:
+        return None
+    from personaplex_cli.config import load_config
+
+    return load_config().rate_per_minute
 
 
 def find_credentials(options: TalkOptions) -> str | None:
@@ -187,11 +210,32 @@ def _check_combination(options: TalkOptions) -> None:
         raise UsageError("--local goes without --server and --token.", "The stand-in needs neither.")
     if _same_file(options.input, options.output):
         raise UsageError("The output would replace the input.", "Give --output another name.")
-    if options.token == PIPE and options.input == PIPE:
-        raise UsageError("The token and the voice cannot both come from standard input.")
+    _check_views(options)
+    _check_stdin(options)
     _check_echo(options.echo, has_microphone=options.input is None)
     if options.dialect is Dialect.MOSHI and options.server is None and not options.local:
         raise UsageError("--dialect moshi needs --server.", "Like --server ws://localhost:8998.")
+
+
+def _check_views(options: TalkOptions) -> None:
+    if options.plain and options.json:
+        raise UsageError("--plain and --json are two ways to show a call.", "Choose one of the two.")
+    if options.push_to_talk and (options.input is not None or is_nothing(options.input_device)):
+        raise UsageError("--push-to-talk needs a microphone.")
+
+
+def _check_stdin(options: TalkOptions) -> None:
+    """One thing at a time comes from there."""
+    wanted = {"the token": options.token == PIPE, "the voice": options.input == PIPE}
+    wanted["texts"] = options.stdin_text
+    names = [name for name, is_wanted in wanted.items() if is_wanted]
+    if len(names) > 1:
+        raise UsageError(f"{names[0].capitalize()} and {names[1]} cannot both come from standard input.")
+    if options.stdin_text and (sys.stdin is None or sys.stdin.closed or sys.stdin.isatty()):
+        raise UsageError(
+            "Nothing is piped in.",
+            "--stdin-text sends lines of a pipe or file; in a terminal press t to type.",
+        )
 
 
 def _check_echo(echo: EchoOptions, *, has_microphone: bool) -> None:
@@ -209,7 +253,7 @@ def _same_file(one: str | None, other: str | None) -> bool:
 
 
 def _region_note(options: TalkOptions) -> str | None:
-    return None if options.local or options.server is not None else resolve_region(options.region).note
+    return None if options.local or options.server is not None else _region(options).note
 
 
 def _output(options: TalkOptions) -> str | None:
@@ -217,36 +261,6 @@ def _output(options: TalkOptions) -> str | None:
     if options.output is None and options.input is not None and options.output_device is None:
         return NOTHING
     return options.output
-
-
-def _persona(text: str | None) -> str | None:
-    if text is None or not text.startswith("@"):
-        return text
-    path = Path(os.path.expanduser(text[1:]))
-    try:
-        with path.open("rb") as file:
-            data = file.read(PERSONA_FILE_LIMIT_BYTES + 1)
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or "the name is not possible"
-        raise UsageError(
-            f"The persona file {path} cannot be read: {why}.",
-            "--persona @FILE takes the persona from a file; without the @ the text itself is meant.",
-        ) from None
-    if len(data) > PERSONA_FILE_LIMIT_BYTES:
-        raise UsageError(f"The persona file {path} is too long for a persona.")
-    try:
-        return data.decode("utf-8-sig").strip()
-    except UnicodeDecodeError:
-        raise UsageError(f"The persona file {path} is not UTF-8 text.") from None
-
-
-def _persona_note(persona: str | None) -> str | None:
-    if persona is None or len(persona) <= PERSONA_ADVICE_CHARS:
-        return None
-    return (
-        f"The persona has {len(persona):,} characters: above {PERSONA_ADVICE_CHARS:,} the model takes "
-        "noticeably longer to begin."
-    )
 
 
 def _seconds(option: str, value: float) -> float | None:

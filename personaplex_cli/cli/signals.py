@@ -71,11 +71,12 @@ class Interrupts:
     def _handler(self, reason: EndReason) -> Callable[[int, FrameType | None], None]:
         # Not loop.add_signal_handler, which Windows does not have. The loop is woken by call_soon_threadsafe.
         def handle(number: int, frame: FrameType | None) -> None:
-            self._loop.call_soon_threadsafe(self._interrupt, reason)
+            self._loop.call_soon_threadsafe(self.interrupt, reason)
 
         return handle
 
-    def _interrupt(self, reason: EndReason) -> None:
+    def interrupt(self, reason: EndReason) -> None:
+        """As a signal would."""
         again = self.asked and reason is EndReason.HUNG_UP
         self.asked = True
         if self.hang_up is not None and not again:

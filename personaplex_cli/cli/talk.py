@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from personaplex_cli.catalog import DEFAULT_REGION, DEFAULT_VOICE
+from personaplex_cli.cli.completion import region_names, voice_names
 from personaplex_cli.cli.options import AuthUrl, CaFile, GlobalOptions, Insecure
 from personaplex_cli.cli.talk_options import AuthMode, TalkOptions
 from personaplex_cli.echo_options import MAX_BUFFER_MS, EchoCancel, EchoOptions
@@ -15,22 +16,30 @@ from personaplex_cli.wire.endpoint import Dialect, TokenIn
 Voice = Annotated[
     str,
     typer.Option(
-        "--voice", metavar="NAME", envvar="PERSONAPLEX_VOICE", help="Who speaks: see personaplex voices."
+        "--voice",
+        metavar="NAME",
+        envvar="PERSONAPLEX_VOICE",
+        help="Who speaks: see personaplex voices.",
+        autocompletion=voice_names,
     ),
 ]
 Persona = Annotated[
     str | None,
     typer.Option(
         "--persona",
-        metavar="TEXT|@FILE",
+        metavar="NAME|@FILE|TEXT",
         envvar="PERSONAPLEX_PERSONA",
-        help="Who the agent is and how it behaves, or a file that says so.",
+        help="Who the agent is: a name (personaplex personas list), a file, or the text itself.",
     ),
 ]
 Region = Annotated[
     str,
     typer.Option(
-        "--region", metavar="NAME", envvar="PERSONAPLEX_REGION", help="Where: see personaplex regions."
+        "--region",
+        metavar="NAME",
+        envvar="PERSONAPLEX_REGION",
+        help="Where: see personaplex regions; auto lets the router choose.",
+        autocompletion=region_names,
     ),
 ]
 Input = Annotated[
@@ -178,6 +187,29 @@ Reconnect = Annotated[
         "--reconnect", help="Call again when a call breaks off: a new conversation, and more to pay."
     ),
 ]
+PushToTalk = Annotated[bool, typer.Option("--push-to-talk", help="Be heard only while you press space.")]
+StdinText = Annotated[
+    bool, typer.Option("--stdin-text", help="Send each line of standard input to the model as a text.")
+]
+Plain = Annotated[
+    bool,
+    typer.Option(
+        "--plain",
+        envvar=["PERSONAPLEX_PLAIN", "ACCESSIBLE"],
+        help="Only append lines, in plain words: for screen readers.",
+    ),
+]
+JsonLines = Annotated[
+    bool, typer.Option("--json", help="Print each event as a line of JSON: see docs/events.md.")
+]
+Earcons = Annotated[
+    bool,
+    typer.Option(
+        "--earcons",
+        envvar="PERSONAPLEX_EARCONS",
+        help="Play short tones when the call begins and ends, when you mute, and before a limit.",
+    ),
+]
 
 
 def talk(
@@ -206,6 +238,11 @@ def talk(
     noise_suppression: NoiseSuppression = False,
     high_pass: HighPass = False,
     gain_control: GainControl = False,
+    push_to_talk: PushToTalk = False,
+    stdin_text: StdinText = False,
+    plain: Plain = False,
+    json: JsonLines = False,
+    earcons: Earcons = False,
     handshake_timeout: HandshakeTimeout = 60.0,
     max_duration: MaxDuration = 0.0,
     idle_timeout: IdleTimeout = 60.0,
@@ -229,11 +266,12 @@ def talk(
     from personaplex_cli.cli.conversation import converse
 
     if local:  # what the environment says is for other servers
-        server = None if _from_environment(context, "server") else server
-        token = None if _from_environment(context, "token") else token
+        server = None if _comes_from(context, "server", "ENVIRONMENT") else server
+        token = None if _comes_from(context, "token", "ENVIRONMENT") else token
     converse(
         TalkOptions(
             voice=voice,
+            voice_is_chosen=_comes_from(context, "voice", "COMMANDLINE"),
             persona=persona,
             region=region,
             input=input,
@@ -258,12 +296,17 @@ def talk(
             idle_timeout_s=idle_timeout,
             tail_s=tail,
             bos_marker=bos_marker,
+            push_to_talk=push_to_talk,
+            stdin_text=stdin_text,
+            plain=plain,
+            json=json,
+            earcons=earcons,
             reconnect=reconnect,
             debug=context.ensure_object(GlobalOptions).debug,
         )
     )
 
 
-def _from_environment(context: typer.Context, name: str) -> bool:
+def _comes_from(context: typer.Context, name: str, origin: str) -> bool:
     source = context.get_parameter_source(name)
-    return source is not None and source.name == "ENVIRONMENT"
+    return source is not None and source.name == origin

@@ -20,6 +20,8 @@ class TalkOptions:
     """As they were given; nothing is checked yet. Limits in seconds, 0 for none."""
 
     voice: str
+    voice_is_chosen: bool
+    """On the command line: then it is used whatever the persona's file says."""
     persona: str | None = field(repr=False)
     region: str
     input: str | None
@@ -44,5 +46,10 @@ class TalkOptions:
     idle_timeout_s: float
     tail_s: float
     bos_marker: bool
+    push_to_talk: bool
+    stdin_text: bool
+    plain: bool
+    json: bool
+    earcons: bool
     reconnect: bool
     debug: bool

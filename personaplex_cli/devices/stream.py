@@ -298,7 +298,7 @@ class DeviceStream:
     def _go_over(self, spec: str) -> None:
         self._asked = None
         try:
-            device = find_device(spec, self._kind)
+            device = self._find(spec)
         except PersonaplexError as error:
             self._tell(self._kind, DeviceState.REFUSED, str(error))
             return
@@ -307,6 +307,17 @@ class DeviceStream:
             self._tell(self._kind, DeviceState.CHANGED, device.name)
         else:
             self._tell(self._kind, DeviceState.REFUSED, f"{device.name!r} cannot be opened.")
+
+    def _find(self, spec: str) -> Device:
+        """Also one that has come since PortAudio looked. Raises PersonaplexError."""
+        try:
+            return find_device(spec, self._kind)
+        except PersonaplexError:
+            known = {device.label for device in list_devices()}
+            new = [device.label.casefold() for device in listed_afresh() if device.label not in known]
+            if not any(spec.casefold() in label for label in new) or not _relist():
+                raise
+            return find_device(spec, self._kind)
 
     def _replace_by(self, device: Device) -> bool:
         """Opens `device` before the one in use is closed, so that a refusal changes nothing."""

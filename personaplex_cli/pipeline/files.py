@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import secrets
 import threading
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from personaplex_cli.errors import MissingLibraryError, UsageError
-from personaplex_cli.events import DeviceCounters, PlayoutCounters, Written
+from personaplex_cli.events import DeviceCounters, EchoState, PlayoutCounters, Written
 from personaplex_cli.pacing import Pacer
 from personaplex_cli.pcm import PACKET_BYTES, SAMPLE_BYTES, SAMPLE_RATE, Block
 from personaplex_cli.syslibs import install_hint
@@ -35,6 +36,7 @@ class FileSource:
     """
 
     packets_dropped = echo_blocks_dropped = 0  # it waits for its reader
+    echo = EchoState.OFF
     device = DeviceCounters()
 
     def __init__(self, path: Path) -> None:
@@ -90,6 +92,7 @@ class FileSink:
     playout = PlayoutCounters()
     device = DeviceCounters()
     lag_ms = 0.0
+    heard_ms = heard_at_close_ms = math.inf
 
     def __init__(self, path: Path) -> None:
         """Raises UsageError when the format is unknown or the file cannot be written."""
@@ -102,6 +105,9 @@ class FileSink:
 
     def start(self, reports: object) -> None:
         """Nothing to start; failures are raised by `write`."""
+
+    def take_skipped_ms(self) -> list[tuple[float, float]]:
+        return []
 
     def write(self, pcm: bytes, arrived_s: float) -> None:
         """Playback thread. Raises UsageError when the disk is full."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 from typing import BinaryIO, Final
 
-from personaplex_cli.events import DeviceCounters, PlayoutCounters, Written
+from personaplex_cli.events import DeviceCounters, EchoState, PlayoutCounters, Written
 from personaplex_cli.pacing import PACKET_S, Pacer
 from personaplex_cli.pcm import PACKET_BYTES, PACKET_SAMPLES, SAMPLE_BYTES, Block, silence
 
@@ -23,6 +24,7 @@ class PipeSource:
     silence for ever after its end."""
 
     packets_dropped = echo_blocks_dropped = 0
+    echo = EchoState.OFF
     device = DeviceCounters()
 
     def __init__(self, pipe: BinaryIO) -> None:
@@ -100,6 +102,7 @@ class NullSource:
     """Says nothing, at real-time pace: for those who only listen."""
 
     packets_dropped = echo_blocks_dropped = silence_inserted = 0
+    echo = EchoState.OFF
     device = DeviceCounters()
     finished = False
 
@@ -122,12 +125,16 @@ class PipeSink:
     playout = PlayoutCounters()
     device = DeviceCounters()
     lag_ms = 0.0
+    heard_ms = heard_at_close_ms = math.inf
 
     def __init__(self, pipe: BinaryIO) -> None:
         self._pipe = pipe
 
     def start(self, reports: object) -> None:
         """Nothing to start; failures are raised by `write`."""
+
+    def take_skipped_ms(self) -> list[tuple[float, float]]:
+        return []
 
     def write(self, pcm: bytes, arrived_s: float) -> None:
         """Playback thread. Raises BrokenPipeError when nobody reads any more."""
@@ -150,8 +157,12 @@ class NullSink:
     playout = PlayoutCounters()
     device = DeviceCounters()
     lag_ms = 0.0
+    heard_ms = heard_at_close_ms = math.inf
 
     def start(self, reports: object) -> None: ...
+
+    def take_skipped_ms(self) -> list[tuple[float, float]]:
+        return []
 
     def write(self, pcm: bytes, arrived_s: float) -> None: ...
 

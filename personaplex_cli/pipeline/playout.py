@@ -48,6 +48,9 @@ _DROP_SAMPLES: Final = SAMPLE_RATE
 _KEPT_SAMPLES: Final = SAMPLE_RATE * 150 // 1000
 """The part of it that is not dropped: within 3 s it has gone otherwise, without a word lost."""
 
+SKIPS: Final = 200
+"""How many stretches left out are kept for whoever asks; 16 s of steps that were refused."""
+
 _CONCEALED_SAMPLES: Final = SAMPLE_RATE * 60 // 1000
 """A repeated period sounds like a machine if it goes on for longer."""
 
@@ -63,7 +66,11 @@ class Playout:
     """
 
     def __init__(self, *, max_buffer_ms: int = MAX_BUFFER_MS) -> None:
-        self._blocks: deque[bytes] = deque()
+        self._blocks: deque[tuple[bytes, int]] = deque()
+        """Audio as it was fitted, and up to which sample of what came in it goes."""
+        self.skipped: deque[tuple[int, int]] = deque(maxlen=SKIPS)
+        """From which sample to which of what came in nothing will ever be played; in order, unless nobody
+        pulls. For a third thread to take."""
         self._flush = False  # set by any thread, taken back by the pulling one
 
         # Written by the pushing thread.
@@ -86,6 +93,8 @@ class Playout:
         """When the first sample of all would have been played, for what is played now to be played now."""
         self._missed_s = float("-inf")  # when a pull last found too little
         self._taken_samples = 0
+        self.position_samples = 0
+        """How far into what came in playing has got; what was skipped is behind it, too."""
         self._dry = True  # what was pulled last did not end with audio
         self._patch = b""  # what still conceals that there is none
         self._fading = b""  # what still goes on under the audio
@@ -98,6 +107,10 @@ class Playout:
         """Times playing had to stop in the middle of the audio; counted when it goes on."""
         self.dropped_samples = 0
         """Dropped because of a second of surplus, or by `flush`."""
+
+    @property
+    def _came_samples(self) -> int:
+        return self.pushed_samples + self.refused_samples
 
     @property
     def held_samples(self) -> int:
@@ -142,18 +155,19 @@ class Playout:
         if arrived_s != self._arrived_s:
             self._note(arrived_s)
         if self.held_samples + n_samples > UNHEARD_SAMPLES:
+            self.skipped.append((self._came_samples, self._came_samples + n_samples))
             self.refused_samples += n_samples
             return
         slack_samples = _SLACK_SAMPLES + self.target_samples // _SLACK_DIVISOR
         fitted = self._fit.fit(pcm, self._surplus_samples() if self._begun else 0, slack_samples)
-        self._blocks.append(fitted)
+        self._blocks.append((fitted, self._came_samples + n_samples))
         self._queued_samples += len(fitted) // SAMPLE_BYTES
         self.pushed_samples += n_samples
         self._aim()
 
     def _note(self, arrived_s: float) -> None:
         self._arrived_s = arrived_s
-        position_s = (self.pushed_samples + self.refused_samples) / SAMPLE_RATE
+        position_s = self._came_samples / SAMPLE_RATE
         # What a pull has missed was later than that pull, whatever kept it since it arrived.
         self._lateness.note(max(arrived_s, self._missed_s), position_s)
         jitter_s = self._lateness.latest_s - self._lateness.earliest_s
@@ -163,7 +177,7 @@ class Playout:
         self._aim()
 
     def _aim(self) -> None:
-        shorter_samples = self.pushed_samples + self.refused_samples - self._queued_samples
+        shorter_samples = self._came_samples - self._queued_samples
         self._aim_s = self._lateness.earliest_s + self._target_s + shorter_samples / SAMPLE_RATE
 
     def _surplus_samples(self) -> int:
@@ -207,8 +221,10 @@ class Playout:
             return
         surplus = self._surplus_samples()
         if surplus > _DROP_SAMPLES or (self._flush and surplus > SEAM_SAMPLES):
+            before = self.position_samples
             dropped = self._take(surplus if self._flush else surplus - _KEPT_SAMPLES)
             self.dropped_samples += len(dropped) // SAMPLE_BYTES
+            self.skipped.append((before, self.position_samples))
             if not self._dry:
                 self._fading = dropped[:_SEAM_BYTES]
         self._flush = False
@@ -217,10 +233,12 @@ class Playout:
         parts = []
         wanted = n_samples * SAMPLE_BYTES
         while wanted and self._blocks:
-            block = self._blocks.popleft()
+            block, end = self._blocks.popleft()
             if len(block) > wanted:
-                self._blocks.appendleft(block[wanted:])
+                self._blocks.appendleft((block[wanted:], end))
+                end -= (len(block) - wanted) // SAMPLE_BYTES
                 block = block[:wanted]
+            self.position_samples = max(self.position_samples, end)  # silence put in is no way back
             wanted -= len(block)
             parts.append(block)
         pcm = b"".join(parts)

@@ -7,7 +7,7 @@ Rich does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final, TextIO
 
@@ -18,11 +18,17 @@ from rich.text import Text
 
 from personaplex_cli.events import Event
 from personaplex_cli.ui import view
+from personaplex_cli.ui.keys import PASTE_OFF, PASTE_ON
 from personaplex_cli.ui.layout import area_rows, line_rows
+from personaplex_cli.ui.look import Fixed
 
 # A row that turns out wider than the window is cut at its edge: wrapped, it would be two and counted as one.
 _NO_WRAP: Final = Segment("\x1b[?7l", None, [])
 _WRAP: Final = Segment("\x1b[?7h", None, [])
+
+# What is pasted comes between marks, so that it is not taken for keys.
+_PASTE_ON: Final = Segment(PASTE_ON, None, [])
+_PASTE_OFF: Final = Segment(PASTE_OFF, None, [])
 
 
 class _TerminalConsole(Console):
@@ -48,9 +54,15 @@ class LivePainter:
     failure_ends_call = False
     """Talking goes on when nobody can look."""
 
-    def __init__(self, console: Console, voice: str) -> None:
+    eager = False
+
+    def __init__(
+        self, console: Console, fixed: Fixed, in_foreground: Callable[[], bool] = lambda: True
+    ) -> None:
+        """`in_foreground`: whether the terminal is ours to draw on, and no other job's."""
         self._console = console
-        self._voice = voice
+        self._in_foreground = in_foreground
+        self._fixed = fixed
         self._state = view.ViewState()
         self._drawn: list[Text] = []
         self._drawn_width = console.width
@@ -60,10 +72,17 @@ class LivePainter:
         for event in events:
             self._state = view.reduce(self._state, event)
         self._state = view.tick(self._state, now_s)
+        if not self._in_foreground():
+            self._drawn = []  # others write there now, and what was drawn has scrolled anywhere
+            return
         above = self._take_rows()
-        rows = area_rows(self._state, now_s, self._voice, self._console)
+        rows = area_rows(self._state, now_s, self._fixed, self._console)
         if above or rows != self._drawn or self._console.width != self._drawn_width:
             self._draw(above, rows)
+
+    def leave(self, lines: Iterable[str]) -> None:
+        """Take the live area away, show `lines`, and leave the terminal to others until the next `update`."""
+        self._draw(_wrapped(lines, self._console), [])
 
     def finish(self, last_lines: Iterable[str]) -> None:
         """Take the live area away, show what is left of the transcript and `last_lines`, show the cursor."""
@@ -81,7 +100,8 @@ class LivePainter:
 
     def _draw(self, above: Sequence[Text], rows: list[Text]) -> None:
         """In one write: take away what was drawn, put `above` there for good and `rows` below it."""
-        change = _Change(_rows_taken(self._drawn, self._console.width), above, rows)
+        taken = _rows_taken(self._drawn, self._console.width)
+        change = _Change(taken, above, rows, keys=bool(self._fixed.keys))
         self._drawn, self._drawn_width = rows, self._console.width
         self._console.print(change, end="", crop=False)
 
@@ -89,8 +109,9 @@ class LivePainter:
 class _Change:
     """What is written at once. The cursor ends hidden behind the last row; without rows, shown below."""
 
-    def __init__(self, taken: int, above: Sequence[Text], rows: Sequence[Text]) -> None:
+    def __init__(self, taken: int, above: Sequence[Text], rows: Sequence[Text], *, keys: bool) -> None:
         self._taken = taken
+        self._keys = keys
         self._above = above
         self._rows = rows
 
@@ -101,6 +122,8 @@ class _Change:
             yield Control((ControlType.CURSOR_UP, 1), erase).segment
         for row in self._above:
             yield from row.render(console, end="\n")
+        if self._keys and bool(self._rows) != bool(self._taken):
+            yield _PASTE_ON if self._rows else _PASTE_OFF
         if not self._rows:
             yield Control(ControlType.SHOW_CURSOR).segment
             return

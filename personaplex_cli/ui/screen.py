@@ -13,9 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
+from enum import StrEnum
+from functools import partial
 from typing import Final, Protocol, TextIO, cast
 
 from personaplex_cli.events import Event, Levels
+from personaplex_cli.ui.keyboard import in_foreground
+from personaplex_cli.ui.look import Fixed
 from personaplex_cli.ui.plain import PlainPainter
 from personaplex_cli.wire.text import safe_text
 
@@ -27,12 +32,25 @@ MAX_WAITING_EVENTS: Final = 10_000
 _PAINT_INTERVAL_S: Final = 1 / 12
 
 
+class View(StrEnum):
+    """How a call is shown."""
+
+    LIVE = "live"
+    PLAIN = "plain"
+    JSON = "json"
+
+
 class Painter(Protocol):
-    """A way to show a call: `LivePainter` or `PlainPainter`. Used by one thread only."""
+    """A way to show a call. Used by one thread only."""
 
     failure_ends_call: bool
 
+    eager: bool
+    """It is given each event at once, and not only when it is time to paint."""
+
     def update(self, events: Iterable[Event], now_s: float) -> None: ...
+
+    def leave(self, lines: Iterable[str]) -> None: ...
 
     def finish(self, last_lines: Iterable[str]) -> None: ...
 
@@ -61,6 +79,8 @@ class Screen:
         self._events: list[Event] = []
         self._levels: Levels | None = None
         self._last_lines: Sequence[str] | None = None
+        self._leaving: Sequence[str] | None = None  # what is said before the terminal is left to others
+        self._left = threading.Event()
         # A daemon: a terminal that stays stopped must not keep the process.
         self._thread = threading.Thread(target=self._run, name="screen", daemon=True)
         self._thread.start()
@@ -83,11 +103,29 @@ class Screen:
                     self._failure_told = True
                     raise self._failure
             elif isinstance(event, Levels):
-                self._levels = _louder(self._levels, event)
+                self._levels = event if self._levels is None else self._levels.or_louder(event)
             elif len(self._events) >= MAX_WAITING_EVENTS:
                 raise BlockingIOError(errno.EAGAIN, "nobody takes what is shown")
             else:
                 self._events.append(event)
+                if self._painter.eager:
+                    self._changed.notify()
+
+    def suspend(self, lines: Sequence[str], timeout_s: float = 0.3) -> None:
+        """Leave the terminal to others, with `lines` as the last that they see; what happens is kept and
+        shown after `resume`. Returns after `timeout_s` seconds at the latest: a terminal can be stopped."""
+        with self._changed:
+            if self._leaving is not None:
+                return
+            self._leaving = lines
+            self._left.clear()
+            self._changed.notify()
+        self._left.wait(timeout_s)
+
+    def resume(self) -> None:
+        with self._changed:
+            self._leaving = None
+            self._changed.notify()
 
     def close(self, timeout_s: float = 1.0, last_lines: Sequence[str] = ()) -> None:
         """Show what is left and then `last_lines`, leave the terminal in order, end the thread.
@@ -115,6 +153,7 @@ class Screen:
 
     def _paint_until_closed(self) -> None:
         while True:
+            self._stay_away()
             with self._changed:
                 last_lines = self._last_lines
                 events, self._events = self._events, []
@@ -126,7 +165,22 @@ class Screen:
                 self._painter.finish(last_lines)
                 return
             with self._changed:
-                self._changed.wait_for(lambda: self._last_lines is not None, _PAINT_INTERVAL_S)
+                self._changed.wait_for(self._wanted, _PAINT_INTERVAL_S)
+
+    def _wanted(self) -> bool:
+        told = self._painter.eager and bool(self._events)
+        return told or self._last_lines is not None or self._leaving is not None
+
+    def _stay_away(self) -> None:
+        """While the screen is suspended."""
+        with self._changed:
+            lines = self._leaving
+        if lines is None:
+            return
+        self._painter.leave(lines)
+        self._left.set()
+        with self._changed:
+            self._changed.wait_for(lambda: self._leaving is None or self._last_lines is not None)
 
     def _fail(self, error: OSError) -> None:
         with self._changed:
@@ -137,34 +191,40 @@ class Screen:
         self._painter.give_up(self._last_lines or ())
 
 
-def open_screen(
-    stdout: TextIO, stderr: TextIO, *, stdout_carries_audio: bool, voice: str, clock_s: Callable[[], float]
-) -> Screen:
-    """The screen that fits the streams: a live view on a terminal, lines otherwise.
+def fitting_view(stream: TextIO, *, plain: bool, json: bool) -> View:
+    """The way to show a call on `stream` that was asked for, or else that fits it."""
+    if json:
+        return View.JSON
+    dumb = os.environ.get("TERM", "").lower() in ("dumb", "unknown")
+    return View.PLAIN if plain or dumb or not stream.isatty() else View.LIVE
 
-    Lines of the transcript go to `stdout`, or to `stderr` when `stdout` carries audio; all others to
-    `stderr`. While the screen is open nobody else may write to a terminal it draws on. Rich is imported only
-    for the live view. Closing it is the caller's duty, on every way out.
+
+def open_screen(
+    stream: TextIO, status: TextIO, *, view: View, fixed: Fixed, clock_s: Callable[[], float]
+) -> Screen:
+    """A screen on `stream`; what is said about a plain transcript, or about lines of JSON, goes to `status`.
+
+    While it is open nobody else may write to a terminal it draws on. Rich is imported only for the live view.
+    Closing it is the caller's duty, on every way out.
     """
     owned = ExitStack()
-    drawn_on = stderr if stdout_carries_audio else stdout
-    if drawn_on.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown"):
-        from personaplex_cli.ui.live import LivePainter, terminal_console
-
-        console = terminal_console(_direct(drawn_on, owned))
-        return Screen(LivePainter(console, safe_text(voice)), clock_s, owned.close)
-    painter = PlainPainter(_direct(drawn_on, owned), _direct(stderr, owned))
+    painter = _painter(view, _direct(stream, owned), lambda: _direct(status, owned), fixed)
     return Screen(painter, clock_s, owned.close)
 
 
-def _louder(one: Levels | None, other: Levels) -> Levels:
-    if one is None:
-        return other
-    return Levels(
-        max(one.at_s, other.at_s),
-        max(one.user_dbfs, other.user_dbfs),
-        max(one.agent_dbfs, other.agent_dbfs),
-    )
+def _painter(view: View, stream: TextIO, status: Callable[[], TextIO], fixed: Fixed) -> Painter:
+    match view:
+        case View.JSON:
+            from personaplex_cli.ui.jsonl import JsonPainter
+
+            return JsonPainter(stream, status())
+        case View.PLAIN:
+            return PlainPainter(stream, status())
+        case View.LIVE:
+            from personaplex_cli.ui.live import LivePainter, terminal_console
+
+            fixed = replace(fixed, voice=safe_text(fixed.voice))
+            return LivePainter(terminal_console(stream), fixed, partial(in_foreground, stream.fileno()))
 
 
 class _DirectStream(io.TextIOBase):
@@ -191,6 +251,9 @@ class _DirectStream(io.TextIOBase):
             else:
                 rest = rest[taken:]
         return len(text)
+
+    def fileno(self) -> int:
+        return self._raw.fileno()
 
     def close(self) -> None:
         self._raw.close()

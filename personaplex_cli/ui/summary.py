@@ -7,7 +7,7 @@ from typing import Final
 
 from personaplex_cli import pcm
 from personaplex_cli.events import CallEnded, Counters, DeviceCounters, Written
-from personaplex_cli.ui.view import elapsed_text
+from personaplex_cli.ui.words import elapsed_text
 
 LATE_MS: Final = 20
 """Callbacks that are late by less are covered by what the device holds."""

@@ -7,66 +7,62 @@ made the event: what a user injects has not been through the wire.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Final
 
 from personaplex_cli import pcm
 from personaplex_cli.events import (
     AgentText,
+    AudioDropped,
+    Bookmark,
     CalledAgain,
     CallEnded,
     CallState,
     DeviceChanged,
-    DeviceState,
+    EchoChanged,
+    EchoState,
     Event,
+    IdleCountdown,
+    Lag,
     Levels,
+    LimitNear,
+    MicrophoneChanged,
     Notice,
     ServerSaidError,
+    Speaking,
     StateChanged,
+    TextHeard,
+    TurnEnded,
     UserText,
+    VolumeChanged,
 )
+from personaplex_cli.turns import Side
+from personaplex_cli.ui.lines import SENTENCE_MAX_CHARS, Line, LineKind, Spans, cut, joined, sentences, within
+from personaplex_cli.ui.prompt import Prompt, PromptChanged
+from personaplex_cli.ui.words import CALLED_AGAIN, device_text, dropped_text, elapsed_text, turn_text
 from personaplex_cli.wire.text import safe_text
-
-SENTENCE_MAX_CHARS: Final = 600
-"""A sentence longer than this is cut, so that neither the state nor the time to draw it can grow."""
 
 AGENT_SILENCE_S: Final = 1.2
 """A sentence to which nothing was added for so long is finished."""
 
-CALLED_AGAIN: Final = "the agent remembers nothing of what was said before"
+UNRESOLVED_MAX_CHARS: Final = 4 * SENTENCE_MAX_CHARS
+"""Text beyond this that nobody knows to have been heard is not waited for: a device that hangs."""
 
-SPEECH_HOLD_S: Final = 0.3
-"""Who was heard speaks for this much longer: the gaps between syllables are no pauses."""
-
-# A full stop ends a sentence only before white space, so "3.5" and "example.com" stay whole; Chinese and
-# Japanese put none there. Further text must follow, because quotes and more dots may still come in the next
-# piece. The quantifiers are possessive: "..." must not be taken for "." followed by text; and a run of dots
-# is looked at once, from its first: a million of them would take minutes.
-_CLOSING: Final = r"""["'”’»)\]」』）】]"""
-_SENTENCE_END: Final = re.compile(
-    rf"(?<![.!?…])[.!?…]++{_CLOSING}*+(?=\s+\S)|(?<![。！？])[。！？]++{_CLOSING}*+(?=\s*\S)"
-)
-
-
-class LineKind(StrEnum):
-    """What a finished line is; the value is its label on the screen."""
-
-    AGENT = "agent"
-    USER = "you"
-    NOTICE = "note"
-    ERROR = "error"
-    NEW_CALL = "new call"
+CLIPPED_HOLD_S: Final = 1.0
+"""A level that was too high is shown for so long."""
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """A line that will not change any more. `text` is not empty and holds no line break."""
+class Meter:
+    """One side's level."""
 
-    kind: LineKind
-    text: str
+    dbfs: float = pcm.SILENCE_DBFS
+    speaks: bool = False
+    clipped_s: float | None = None
+    """When it was last too high."""
+
+    def clipped(self, now_s: float) -> bool:
+        return self.clipped_s is not None and now_s - self.clipped_s < CLIPPED_HOLD_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,71 +70,88 @@ class ViewState:
     """Everything a screen shows of a call."""
 
     state: CallState = CallState.CONNECTING
+    begun_s: float = 0.0
+    connected_since_s: float | None = None
+    """When billing began."""
     live_since_s: float | None = None
-    user_dbfs: float = pcm.SILENCE_DBFS
-    agent_dbfs: float = pcm.SILENCE_DBFS
-    user_heard_s: float | None = None
-    """When the user was last above the level of speech."""
-    agent_heard_s: float | None = None
+    user: Meter = Meter()
+    agent: Meter = Meter()
     running: str = ""
     """What the agent said since its last finished sentence, as it came."""
+    running_from: int = 0
+    """Which character of the call's text `running` begins with."""
     running_s: float = 0.0
-    """When the last piece of `running` came."""
+    """When the last piece of `running` came, or was heard."""
+    resolved: int = 0
+    """Up to which character of the call's text it is known whether it was heard."""
+    unheard: Spans = ()
+    """Of `running`, what was not heard; characters of the call's text."""
+    microphone: MicrophoneChanged | None = None
+    """As it was last changed; None: open."""
+    volume_percent: int = 100
+    lag: Lag | None = None
+    echo: EchoState = EchoState.OFF
+    idle_ends_at_s: float | None = None
+    limit_ends_at_s: float | None = None
+    """Once it is near."""
+    prompt: Prompt | None = None
     finished: tuple[Line, ...] = ()
     """Lines nobody has shown yet; `take_finished` takes them out."""
     ended: CallEnded | None = None
+
+    @property
+    def heard_chars(self) -> int:
+        """How much of `running` was heard, or passed over."""
+        return max(0, self.resolved - self.running_from)
 
     def elapsed_s(self, now_s: float) -> float:
         """How long the conversation has lasted; while there is none yet, how long the call has been tried."""
         if self.ended is not None:
             return self.ended.lasted_s if self.live_since_s is None else self.ended.live_s
-        return max(0.0, now_s - (self.live_since_s or 0.0))
+        return max(0.0, now_s - (self.begun_s if self.live_since_s is None else self.live_since_s))
 
-    def user_speaks(self, now_s: float) -> bool:
-        return self.user_heard_s is not None and now_s - self.user_heard_s < SPEECH_HOLD_S
-
-    def agent_speaks(self, now_s: float) -> bool:
-        return self.agent_heard_s is not None and now_s - self.agent_heard_s < SPEECH_HOLD_S
+    def billed_s(self, now_s: float) -> float:
+        """How long this call has been connected."""
+        return 0.0 if self.connected_since_s is None else max(0.0, now_s - self.connected_since_s)
 
 
 def reduce(state: ViewState, event: Event) -> ViewState:
     """The state after `event`; time passes up to the event's first."""
     state = tick(state, event.at_s)
     match event:
-        case AgentText(text=text):
-            sentences, running = _split(state.running + safe_text(text))
-            state = replace(state, running=running, running_s=event.at_s)
-            return _with_lines(state, LineKind.AGENT, sentences)
+        case AgentText() | TextHeard() | UserText() | Speaking() | TurnEnded():
+            return _said(state, event)
+        case StateChanged() | CalledAgain() | CallEnded():
+            return _with_call_state(state, event)
         case Levels():
             return _with_levels(state, event)
-        case UserText(text=text):
-            return _with_lines(flush(state), LineKind.USER, [safe_text(text)])
-        case Notice(text=text):
-            return _with_lines(state, LineKind.NOTICE, [safe_text(text)])
-        case DeviceChanged():
-            return _with_lines(state, LineKind.NOTICE, [_device_text(event)])
-        case CalledAgain():
-            state = replace(flush(state), ended=None, live_since_s=None)
-            return _with_lines(state, LineKind.NEW_CALL, [CALLED_AGAIN])
-        case ServerSaidError(text=text):
-            return _with_lines(state, LineKind.ERROR, [safe_text(text)])
-        case StateChanged():
-            return _with_call_state(state, event)
-        case CallEnded():
-            return replace(flush(state), ended=event)
-    return state
+        case MicrophoneChanged():
+            return replace(state, microphone=event)
+        case VolumeChanged(percent=percent):
+            return replace(state, volume_percent=percent)
+        case Lag():
+            return replace(state, lag=event)
+        case EchoChanged(state=echo):
+            return replace(state, echo=echo)
+        case IdleCountdown(ends_at_s=ends_at_s):
+            return replace(state, idle_ends_at_s=ends_at_s)
+        case LimitNear(at_s=at_s, left_s=left_s):
+            return replace(state, limit_ends_at_s=at_s + left_s)
+        case PromptChanged(prompt=prompt):
+            return replace(state, prompt=prompt)
+    return _with_told(state, event)
 
 
 def tick(state: ViewState, now_s: float) -> ViewState:
     """The state when it is `now_s` and nothing happened: a sentence left alone for long is finished."""
     if state.running and now_s - state.running_s >= AGENT_SILENCE_S:
-        return flush(state)
+        return _finish(state, state.heard_chars)
     return state
 
 
 def flush(state: ViewState) -> ViewState:
     """The state with the agent's running sentence finished where it stands."""
-    return _with_lines(replace(state, running=""), LineKind.AGENT, [state.running])
+    return _finish(state, len(state.running))
 
 
 def take_finished(state: ViewState) -> tuple[tuple[Line, ...], ViewState]:
@@ -146,70 +159,116 @@ def take_finished(state: ViewState) -> tuple[tuple[Line, ...], ViewState]:
     return (state.finished, replace(state, finished=())) if state.finished else ((), state)
 
 
-def elapsed_text(seconds: float) -> str:
-    """A duration as people write it: 0:05, 12:34, 1:02:03."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+def _said(state: ViewState, event: Event) -> ViewState:
+    """What was said, by whom, and what came of it."""
+    match event:
+        case AgentText(text=text):
+            running = state.running + safe_text(text)
+            return _finish_sentences(replace(state, running=running, running_s=event.at_s))
+        case TextHeard(chars=chars, heard=heard):
+            if not heard:
+                state = replace(state, unheard=joined(state.unheard, state.resolved, chars))
+            return _finish_sentences(
+                replace(state, resolved=max(chars, state.resolved), running_s=event.at_s)
+            )
+        case UserText(text=text):
+            return _with_line(state, LineKind.USER, safe_text(text))
+        case Speaking(side=Side.AGENT, speaking=speaking):
+            return replace(state, agent=replace(state.agent, speaks=speaking))
+        case Speaking(speaking=speaking):
+            if speaking and not state.agent.speaks:
+                state = _finish(state, state.heard_chars)  # it stands above the answer to it
+            return replace(state, user=replace(state.user, speaks=speaking))
+        case TurnEnded(turn=turn):
+            kind = LineKind.USER
+            if turn.side is Side.AGENT:
+                kind, state = LineKind.AGENT, _finish(state, state.heard_chars)
+            return _with_line(state, kind, turn_text(turn, state.live_since_s or 0.0), aside=True)
+    return state
 
 
-def _with_lines(state: ViewState, kind: LineKind, texts: Iterable[str]) -> ViewState:
-    shown = [text.strip() for text in texts]
-    lines = tuple(Line(kind, text) for text in shown if text)
-    return replace(state, finished=state.finished + lines) if lines else state
+def _with_call_state(state: ViewState, event: Event) -> ViewState:
+    match event:
+        case StateChanged(state=CallState.WAITING):
+            return replace(state, state=CallState.WAITING, connected_since_s=event.at_s)
+        case StateChanged(state=CallState.LIVE):
+            return replace(state, state=CallState.LIVE, live_since_s=event.at_s)
+        case StateChanged():
+            return replace(state, state=event.state)
+        case CalledAgain():
+            before = flush(state)
+            state = ViewState(
+                begun_s=event.at_s,
+                finished=before.finished,
+                microphone=before.microphone,
+                volume_percent=before.volume_percent,
+                prompt=before.prompt,
+            )
+            return _with_line(state, LineKind.NEW_CALL, CALLED_AGAIN)
+        case CallEnded():
+            return replace(flush(state), ended=event, idle_ends_at_s=None, limit_ends_at_s=None)
+    return state
 
 
-def _device_text(event: DeviceChanged) -> str:
-    role, name = event.role, safe_text(event.name)
-    match event.state:
-        case DeviceState.LOST:
-            meanwhile = "silence is sent" if role == "microphone" else "nothing is heard"
-            return f"The {role} {name!r} is gone; {meanwhile} until it is back."
-        case DeviceState.BACK:
-            return f"The {role} {name!r} is back."
-        case DeviceState.REPLACED:
-            return f"The {role} is {name!r} now, until the other one is back."
-        case DeviceState.CHANGED:
-            return f"The {role} is {name!r} now."
-        case DeviceState.REFUSED:
-            return f"The {role} stays: {name}"
+def _with_told(state: ViewState, event: Event) -> ViewState:
+    """With a line for what the user is told."""
+    match event:
+        case Notice(text=text):
+            return _with_line(state, LineKind.NOTICE, safe_text(text))
+        case ServerSaidError(text=text):
+            return _with_line(state, LineKind.ERROR, safe_text(text))
+        case DeviceChanged():
+            return _with_line(state, LineKind.NOTICE, device_text(event))
+        case AudioDropped():
+            return _with_line(state, LineKind.NOTICE, dropped_text(event))
+        case Bookmark(number=number):
+            at = elapsed_text(state.elapsed_s(event.at_s))
+            return _with_line(state, LineKind.NOTICE, f"Bookmark {number}, at {at}.")
+    return state
 
 
 def _with_levels(state: ViewState, levels: Levels) -> ViewState:
-    user_speaks = levels.user_dbfs > pcm.SPEECH_DBFS
-    agent_speaks = levels.agent_dbfs > pcm.SPEECH_DBFS
-    return replace(
-        state,
-        user_dbfs=levels.user_dbfs,
-        agent_dbfs=levels.agent_dbfs,
-        user_heard_s=levels.at_s if user_speaks else state.user_heard_s,
-        agent_heard_s=levels.at_s if agent_speaks else state.agent_heard_s,
-    )
+    user = replace(state.user, dbfs=levels.user_dbfs)
+    agent = replace(state.agent, dbfs=levels.agent_dbfs)
+    if levels.user_clipped:
+        user = replace(user, clipped_s=levels.at_s)
+    if levels.agent_clipped:
+        agent = replace(agent, clipped_s=levels.at_s)
+    return replace(state, user=user, agent=agent)
 
 
-def _with_call_state(state: ViewState, event: StateChanged) -> ViewState:
-    if event.state is CallState.LIVE and state.live_since_s is None:
-        state = replace(state, live_since_s=event.at_s)
-    return replace(state, state=event.state)
+def _finish_sentences(state: ViewState) -> ViewState:
+    """With the sentences that are whole, and known to have been heard or not, finished."""
+    known = state.heard_chars
+    if len(state.running) > UNRESOLVED_MAX_CHARS:
+        known = len(state.running)
+    for n_chars in sentences(state.running, known):
+        state = _finish(state, n_chars)
+    return state
 
 
-def _split(text: str) -> tuple[list[str], str]:
-    """The finished sentences at the front of `text`, and the rest."""
-    sentences: list[str] = []
-    start = 0
-    for end in _SENTENCE_END.finditer(text):
-        sentences += _cut(text[start : end.end()])
-        start = end.end()
-    *too_long, rest = _cut(text[start:])
-    return sentences + too_long, rest
+def _finish(state: ViewState, n_chars: int) -> ViewState:
+    """With the first `n_chars` of `running` in finished lines, none longer than `SENTENCE_MAX_CHARS`."""
+    at = state.running_from
+    for part in cut(state.running[:n_chars]):
+        state = _with_line(state, LineKind.AGENT, part, unheard=within(state.unheard, at, at + len(part)))
+        at += len(part)
+    unheard = tuple(span for span in state.unheard if span[1] > at)
+    return replace(state, running=state.running[n_chars:], running_from=at, unheard=unheard)
 
 
-def _cut(text: str) -> list[str]:
-    """`text` in parts of at most `SENTENCE_MAX_CHARS`, cut at spaces where there are any."""
-    parts: list[str] = []
-    while len(text) > SENTENCE_MAX_CHARS:
-        space = text.rfind(" ", 1, SENTENCE_MAX_CHARS)
-        cut = space if space > 0 else SENTENCE_MAX_CHARS
-        parts.append(text[:cut])
-        text = text[cut:]
-    return [*parts, text]
+def _with_line(
+    state: ViewState,
+    kind: LineKind,
+    text: str,
+    *,
+    aside: bool = False,
+    unheard: Spans = (),
+) -> ViewState:
+    """Without the white space around it; without a line if that is all there is."""
+    stripped = text.strip()
+    if not stripped:
+        return state
+    begin = text.index(stripped)
+    unheard = within(unheard, begin, begin + len(stripped))
+    return replace(state, finished=(*state.finished, Line(kind, stripped, aside, unheard)))

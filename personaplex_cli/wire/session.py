@@ -23,13 +23,14 @@ from personaplex_cli.wire.messages import (
     ErrorMessage,
     Handshake,
     Message,
+    MetadataMessage,
     Skipped,
     pack_audio,
     pack_control,
     pack_text,
     parse,
 )
-from personaplex_cli.wire.text import redact, safe_text
+from personaplex_cli.wire.text import redact, redact_json, safe_text
 
 DEAD_AFTER_S: Final = 10.0
 """A server answers each 80 ms of audio with 80 ms of its own; so much quiet means it is gone.
@@ -116,6 +117,8 @@ class Session:
         elif isinstance(parsed, ErrorMessage):
             words = redact(parsed.text[: 2 * MAX_WORDS_CHARS], self._secrets)
             parsed = ErrorMessage(words[:MAX_WORDS_CHARS])
+        elif isinstance(parsed, MetadataMessage):
+            parsed = MetadataMessage(redact_json(parsed.data, self._secrets))
         if isinstance(parsed, Skipped):
             self.skipped += 1
         return parsed

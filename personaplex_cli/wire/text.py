@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote, quote_plus
 
 _BLANK: Final = re.compile("[\t\n\v\f\r\x1c-\x1f\x85\u2028\u2029]")
@@ -69,6 +69,18 @@ def redact(text: str, secrets: Iterable[str]) -> str:
         for form in forms:
             text = _without_parts(text, form)
     return text
+
+
+def redact_json(value: Any, secrets: Iterable[str], *, max_chars: int = 4_000) -> Any:
+    """`value`, parsed from JSON, with the secrets in its texts and names replaced as `redact` does; None
+    where its JSON is longer than `max_chars`, or too deep to look at."""
+    import json
+
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+        return json.loads(redact(text, secrets)) if len(text) <= max_chars else None
+    except (ValueError, RecursionError):  # what is left is no JSON any more
+        return None
 
 
 def _without_parts(text: str, secret: str) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,13 @@ import numpy as np
 import pytest
 import soundfile
 from fake_portaudio import FakeSounddevice, PortAudioError, listed_device
+from jsonschema import Draft202012Validator
 
 from personaplex_cli.cli import conversation, plan
 from personaplex_cli.cli.app import run
 from personaplex_cli.devices import listing
 from personaplex_cli.errors import ExitCode, MissingLibraryError
+from personaplex_cli.events import CallState, EndReason, Event, StateChanged
 from personaplex_cli.pcm import SAMPLE_RATE
 from personaplex_cli.standin import behaviours
 from personaplex_cli.standin.faults import At, Faults
@@ -28,6 +32,9 @@ from personaplex_cli.tokens import cache_path
 Capture = pytest.CaptureFixture[str]
 
 KEY = "pg_secret_0123456789"
+EVENT = Draft202012Validator(
+    json.loads((Path(__file__).parents[2] / "docs" / "events.schema.json").read_text("utf-8"))
+)
 PERSONA = "You are Zebedee, and this sentence is nobody else's business."
 
 
@@ -113,6 +120,11 @@ def failed(capsys: Capture, *words: str) -> None:
         (["--local", "--handshake-timeout", "soon"], ["--handshake-timeout"]),
         (["--local", "--ca-file", "/nowhere/ca.pem"], ["/nowhere/ca.pem"]),
         (["--token", "-", "--input", "-"], ["standard input"]),
+        (["--token", "-", "--stdin-text"], ["The token and texts", "standard input"]),
+        (["--local", "--input", "-", "--stdin-text"], ["The voice and texts", "standard input"]),
+        (["--local", "--plain", "--json"], ["--plain and --json", "Choose one"]),
+        (["--local", "--push-to-talk", "--input", "x.wav"], ["--push-to-talk needs a microphone"]),
+        (["--local", "--push-to-talk", "--input-device", "none"], ["--push-to-talk needs a microphone"]),
         (["--local", "--input", "/nowhere.wav"], ["There is no file /nowhere.wav"]),
         (["--local", "--input", "/"], ["folder"]),
         (["--local", "--output", "/nowhere/answer.wav"], ["/nowhere/answer.wav", "No such file"]),
@@ -163,6 +175,20 @@ def test_standard_input_that_is_closed(monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setattr("sys.stdin", None)
     assert run(["talk", "--local", "--input", "-"]) == ExitCode.USAGE
     failed(capsys, "Standard input is closed")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("stdin", [None, Terminal()], ids=["closed", "a terminal"])
+def test_texts_from_a_standard_input_that_is_no_pipe(
+    stdin: io.StringIO | None, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr("sys.stdin", stdin)
+    assert run(["talk", "--local", "--stdin-text"]) == ExitCode.USAGE
+    failed(capsys, "Nothing is piped in", "press t to type")
 
 
 def test_an_output_is_kept_when_the_call_never_begins(tmp_path: Path, blip: str, capsys: Capture) -> None:
@@ -350,20 +376,63 @@ def test_insecure_is_warned_about(blip: str, capsys: Capture) -> None:
     assert "warning:" in capsys.readouterr().err
 
 
-def test_texts_are_shown_and_answered(blip: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a stand-in that does not greet, so that it answers at once."""
+def silent_greeting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in that does not greet answers at once."""
     clip = behaviours.clip
     nothing = behaviours.Utterance(b"", ())
     monkeypatch.setattr(behaviours, "clip", lambda name: nothing if name == "greeting" else clip(name))
+
+
+def test_texts_are_shown_and_answered(blip: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    silent_greeting(monkeypatch)
     options = ["--local", "--input", blip, "--output", "none", "--tail", "1", "--text", "Hello there"]
     assert run(["talk", *options]) == ExitCode.OK
     out, err = capsys.readouterr()
     assert out.splitlines() == [
-        "you: Hello there",
-        "agent: I have read that.",
-        "agent: You wrote: Hello there",
+        "You: Hello there",
+        "Agent: I have read that.",
+        "Agent: You wrote: Hello there",
     ]
     assert "the input ended" in err
+
+
+@pytest.fixture
+def stdin(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.TextIOWrapper]:
+    """The end to write to of a pipe that is standard input."""
+    reading, writing = os.pipe()
+    with open(reading, encoding="utf-8") as read_end, open(writing, "w", encoding="utf-8") as write_end:
+        monkeypatch.setattr("sys.stdin", read_end)
+        yield write_end
+
+
+def test_lines_of_standard_input_are_texts_and_lines_of_json_are_events(
+    stdin: io.TextIOWrapper, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stdin.write("Hello there\n\nand goodbye")
+    stdin.close()
+    silent_greeting(monkeypatch)
+    options = ["--input-device", "none", "--output", "none", "--max-duration", "1.2", "--json"]
+    assert run(["talk", "--local", "--stdin-text", *options]) == ExitCode.OK
+    out, err = capsys.readouterr()
+    events = [json.loads(line) for line in out.splitlines()]
+    for event in events:
+        assert [error.message for error in EVENT.iter_errors(event)] == [], event
+    kinds = [event["type"] for event in events]
+    assert kinds[0] == "state" and kinds[-1] == "ended" and "level" in kinds
+    assert [event["state"] for event in events if event["type"] == "state"][2] == "live"
+    assert [event["text"] for event in events if event["type"] == "user_text"] == [
+        "Hello there",
+        "and goodbye",
+    ]
+    text = "".join(event["text"] for event in events if event["type"] == "text")
+    answers = [f"I have read that. You wrote: {line}" for line in ("Hello there", "and goodbye")]
+    assert text and " ".join(answers).startswith(text.strip())  # as far as the time allowed
+    heard = [event for event in events if event["type"] == "heard"]
+    assert heard and heard[-1]["chars"] == len(text)
+    times = [event["at_s"] for event in events if event["type"] != "level"]
+    assert times == sorted(times)
+    assert events[-1]["reason"] == "max_duration" and events[-1]["exit_code"] == 0
+    assert "state:" not in out and "Traceback" not in err
 
 
 def test_debug_prints_every_counter(blip: str, capsys: Capture) -> None:
@@ -405,3 +474,129 @@ def test_a_call_that_breaks_off_at_once_is_not_made_again(
     options = ["--server", standin.url, "--dialect", "moshi", "--tail", "60", "--reconnect"]
     assert run(["talk", "--input", blip, *options]) == ExitCode.CONNECTION
     assert "The connection was lost" in capsys.readouterr().err
+
+
+# --- what the user does in a conversation
+
+
+class User:
+    """Does something for each event that it is shown, and keeps them."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, act: Callable[[conversation.Conversation, CallState], None]
+    ) -> None:
+        self.events: list[Event] = []
+        listen = conversation.Conversation._listen
+
+        def see(watched: conversation.Conversation, event: Event) -> None:
+            listen(watched, event)
+            self.events.append(event)
+            if isinstance(event, StateChanged):
+                act(watched, event.state)
+
+        monkeypatch.setattr(conversation.Conversation, "_listen", see)
+
+    def times(self, state: CallState) -> list[float]:
+        return [
+            event.at_s for event in self.events if isinstance(event, StateChanged) and event.state is state
+        ]
+
+
+def test_a_new_call_is_another_conversation_with_another_token(
+    blip: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_live = n_tokens = 0
+    issue = StandIn.issue_token
+
+    def counted(standin: StandIn) -> str:
+        nonlocal n_tokens
+        n_tokens += 1
+        return issue(standin)
+
+    def act(talk: conversation.Conversation, state: CallState) -> None:
+        nonlocal n_live
+        if state is CallState.LIVE:
+            n_live += 1
+            talk.hang_up(EndReason.BEGUN_ANEW if n_live < 3 else EndReason.HUNG_UP)
+
+    monkeypatch.setattr(StandIn, "issue_token", counted)
+    user = User(monkeypatch, act)
+    assert run(["talk", "--local", "--input", blip, "--output", "none", "--tail", "60"]) == ExitCode.OK
+    out, err = capsys.readouterr()
+    assert n_live == n_tokens == 3
+    assert out.count("new call: ") == 2 and err.count("note: You began a new call") == 2
+    assert "Call ended: you hung up" in err and "broke off" not in err
+    times = [event.at_s for event in user.events]
+    assert times == sorted(times)  # one clock for all of them
+
+
+def test_new_calls_do_not_begin_the_time_limit_anew(
+    blip: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def act(talk: conversation.Conversation, state: CallState) -> None:
+        if state is CallState.LIVE:
+            asyncio.get_running_loop().call_later(0.25, talk.hang_up, EndReason.BEGUN_ANEW)
+
+    user = User(monkeypatch, act)
+    command = [
+        "talk",
+        "--local",
+        "--input",
+        blip,
+        "--output",
+        "none",
+        "--tail",
+        "60",
+        "--max-duration",
+        "0.6",
+    ]
+    assert run(command) == ExitCode.OK
+    assert "the time limit was reached (0.6 s)" in capsys.readouterr().err
+    assert len(user.times(CallState.LIVE)) >= 2
+    assert user.times(CallState.ENDED)[-1] - user.times(CallState.CONNECTING)[-1] < 0.5
+
+
+def test_a_new_call_while_the_model_is_waited_for_and_what_was_typed_meanwhile(
+    blip: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A text that could not be sent yet goes to the next call."""
+    n_calls = 0
+
+    def act(talk: conversation.Conversation, state: CallState) -> None:
+        nonlocal n_calls
+        loop = asyncio.get_running_loop()
+        if state is CallState.CONNECTING:
+            n_calls += 1
+            if n_calls == 1:
+                typing.append(loop.create_task(talk.say("Hello there")))
+                loop.call_soon(talk.hang_up, EndReason.BEGUN_ANEW)
+        elif state is CallState.LIVE:
+            loop.call_later(0.1, talk.hang_up, EndReason.HUNG_UP)
+
+    typing: list[asyncio.Task[None]] = []
+    User(monkeypatch, act)
+    assert run(["talk", "--local", "--input", blip, "--output", "none", "--tail", "60"]) == ExitCode.OK
+    out, err = capsys.readouterr()
+    assert n_calls == 2
+    assert out.index("new call: ") < out.index("You: Hello there")
+    assert "could not be sent" not in err
+
+
+def test_texts_that_could_not_be_sent_are_told(
+    blip: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch, servers: Servers
+) -> None:
+    standin = servers.start(handshake_delay=30.0)
+
+    def act(talk: conversation.Conversation, state: CallState) -> None:
+        if state is CallState.WAITING:
+            loop = asyncio.get_running_loop()
+            typing.extend(loop.create_task(talk.say(text)) for text in ("one", "two", "three"))
+            loop.call_soon(talk.hang_up, EndReason.HUNG_UP)
+
+    typing: list[asyncio.Task[None]] = []
+    User(monkeypatch, act)
+    command = ["talk", "--server", standin.url, "--dialect", "moshi", "--input", blip, "--output", "none"]
+    assert run(command) == ExitCode.OK
+    out, err = capsys.readouterr()
+    assert "note: 3 of your texts could not be sent any more." in err
+    assert "You:" not in out

@@ -398,6 +398,17 @@ def test_going_over_to_another_device(card: FakeSounddevice) -> None:
     assert user.told[-1][1] == "Built-in"
 
 
+def test_going_over_to_a_device_that_has_just_come(card: FakeSounddevice) -> None:
+    card.present = [BUILT_IN]
+    card._initialize()
+    user = User(spec=None).start()
+    card.present = [BUILT_IN, HEADSET]
+    user.stream.change("USB Headset, ALSA")
+    user.was_told(DeviceState.CHANGED)
+    assert user.told[0][1] == user.stream.device.name == "USB Headset"
+    assert hears(user, card.stream)
+
+
 @pytest.mark.parametrize("why", ["unknown", "does not open", "does not start"])
 def test_a_device_that_cannot_be_had_changes_nothing(
     why: str, card: FakeSounddevice, monkeypatch: pytest.MonkeyPatch

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from personaplex_cli.codec.stream import StreamEncoder
-from personaplex_cli.pcm import PACKET_SAMPLES, SILENCE_DBFS, duration_ms, level_dbfs, silence, to_pcm
+from personaplex_cli.pcm import PACKET_SAMPLES, duration_ms, level_dbfs, silence, to_pcm
 from personaplex_cli.pipeline import playback as station
 from personaplex_cli.pipeline.playback import Playback
 
@@ -68,6 +69,12 @@ def ear() -> Iterator[Ear]:
 
 def played(ear: Ear) -> Playback:
     return Playback(ear.write, ear.errors.append)
+
+
+def until(happened: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + LIMIT_S
+    while not happened() and time.monotonic() < deadline_s:
+        time.sleep(0.001)
 
 
 def test_payloads_are_decoded_in_a_thread_of_its_own_and_closing_drains(ear: Ear) -> None:
@@ -176,16 +183,105 @@ def test_a_hole_left_by_dropped_payloads_is_concealed(ear: Ear) -> None:
     assert playback.received[1] == 400
 
 
-def test_the_level_is_the_loudest_since_it_was_last_taken(ear: Ear) -> None:
+def test_levels_are_those_of_each_20_ms_with_where_they_end(ear: Ear) -> None:
     playback = played(ear)
-    assert playback.take_level_dbfs() == SILENCE_DBFS
     encoder = StreamEncoder(serial=42)
-    pcm = [*(tone(i) for i in range(10)), *[silence(PACKET_SAMPLES)] * 10]
+    square = to_pcm(array("h", [32_767] * 40 + [-32_768] * 40) * 6)
+    pcm = [*(tone(i) for i in range(10)), *[silence(PACKET_SAMPLES)] * 10, *[square] * 3]
     for payload in (*encoder.headers(), *map(encoder.page, pcm)):
         playback.feed(payload, 0.0)
     assert playback.close(LIMIT_S)
-    assert playback.take_level_dbfs() == pytest.approx(level_dbfs(tone(0)), abs=1)
-    assert playback.take_level_dbfs() == SILENCE_DBFS
+    assert [level.end_ms for level in playback.levels] == [20.0 * i for i in range(1, 24)]
+    loud = level_dbfs(tone(0))
+    assert [level.dbfs for level in playback.levels][1:10] == pytest.approx([loud] * 9, abs=1)
+    assert max(level.dbfs for level in list(playback.levels)[12:20]) < loud - 40
+    assert [level.clipped for level in playback.levels] == [False] * 20 + [True] * 3
+
+
+def test_a_packet_that_is_not_a_whole_number_of_20_ms_leaves_a_shorter_level(
+    ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    playback = played(ear)
+    monkeypatch.setattr(playback.decoder, "feed", lambda payload: tone(0) + tone(1)[:240])
+    playback.feed(b"x", 0.0)
+    playback.feed(b"x", 0.0)
+    assert playback.close(LIMIT_S)
+    assert [level.end_ms for level in playback.levels] == [20.0, 25.0, 45.0, 50.0]
+
+
+def test_levels_and_marks_that_nobody_takes_go_when_there_are_too_many(
+    ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(station, "NOTES", 5)
+    playback = played(ear)
+    for payload in payloads(8):
+        playback.feed(payload, 0.0)
+        playback.mark(1)
+    assert playback.close(LIMIT_S)
+    assert [level.end_ms for level in playback.levels] == [80.0, 100.0, 120.0, 140.0, 160.0]
+    assert [at_ms for _, at_ms in playback.marks] == [80.0, 100.0, 120.0, 140.0, 160.0]
+
+
+# --- marks
+
+
+def test_a_mark_stands_where_the_audio_before_it_ends(ear: Ear) -> None:
+    playback = played(ear)
+    *headers, first, second, third = payloads(3)
+    playback.mark(1)
+    for payload in (*headers, first):
+        playback.feed(payload, 0.0)
+    playback.mark(5)
+    playback.mark(7)
+    playback.feed(second[:30], 0.0)
+    playback.mark(8)
+    playback.feed(second[30:] + third, 0.0)
+    playback.mark(9)
+    assert playback.close(LIMIT_S)
+    assert list(playback.marks) == [(1, 0.0), (5, 20.0), (7, 20.0), (8, 20.0), (9, 60.0)]
+    assert playback.payloads_dropped == 0
+
+
+def test_marks_go_with_dropped_payloads_and_a_later_one_stands_for_them(
+    ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(station, "QUEUE_PAYLOADS", 10)
+    ear.may_go_on.clear()
+    playback = played(ear)
+    *headers, first, second = payloads(2)
+    for payload in (*headers, first):
+        playback.feed(payload, 0.0)
+    assert ear.reached.wait(LIMIT_S)  # the thread now holds `first`, and the queue is empty
+    for number in range(5):
+        playback.feed(second, 0.0)
+        playback.mark(number)
+    for _ in range(8):
+        playback.feed(second, 0.0)
+    assert playback.payloads_dropped == 4  # of 18 things the 8 oldest: the marks between them went, too
+    playback.mark(5)  # there is no place for it
+    ear.may_go_on.set()
+    until(lambda: playback._queue.empty())
+    playback.mark(6)
+    assert playback.close(LIMIT_S)
+    assert list(playback.marks) == [(4, 40.0), (6, playback.received[1])]
+
+
+def test_nothing_but_marks_neither_waits_nor_fills_the_memory(
+    ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(station, "QUEUE_PAYLOADS", 10)
+    ear.may_go_on.clear()
+    playback = played(ear)
+    for payload in payloads(1):
+        playback.feed(payload, 0.0)
+    assert ear.reached.wait(LIMIT_S)
+    for number in range(100):
+        playback.mark(number)
+    playback.feed(b"", 0.0)
+    assert playback.payloads_dropped == 0  # a mark went
+    ear.may_go_on.set()
+    assert playback.close(LIMIT_S)
+    assert [number for number, _ in playback.marks] == list(range(1, 10))
 
 
 def test_closing_with_a_full_queue_does_not_fail(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:

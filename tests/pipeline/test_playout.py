@@ -4,6 +4,7 @@ from; a constant tells how much of it there is, since only what is played is not
 from __future__ import annotations
 
 import math
+import random
 import threading
 import time
 from array import array
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personaplex_cli.pcm import SAMPLE_RATE, STEP_SAMPLES, samples, silence, to_pcm
-from personaplex_cli.pipeline.playout import MAX_BUFFER_MS, UNHEARD_SAMPLES, Playout
+from personaplex_cli.pipeline.playout import MAX_BUFFER_MS, SKIPS, UNHEARD_SAMPLES, Playout
 
 MS = SAMPLE_RATE // 1000
 BLOCK = 10 * MS
@@ -442,3 +443,147 @@ def test_two_threads_keep_the_count() -> None:
     assert all(len(block) == 480 for block in heard)
     assert playout.pushed_samples + playout.refused_samples == 1500 * 480
     assert balance(playout) == playout.pushed_samples
+
+
+# --- where playing has got to
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.lists(MOVES, max_size=60), st.sampled_from([20, 400]))
+def test_the_position_never_goes_back_and_ends_where_what_came_ends(
+    moves: list[tuple[str, int]], max_buffer_ms: int
+) -> None:
+    """And what was skipped lies behind it, in whole: no sample of it is counted twice."""
+    playout = Playout(max_buffer_ms=max_buffer_ms)
+    now_s = 0.0
+    came = taken = position = 0
+    for move, amount in [*moves, *[("pull", 480)] * 20, *[("pull", UNHEARD_SAMPLES)]]:
+        if move in ("loud", "quiet"):
+            refused = playout.refused_samples
+            playout.push(constant(LOUD if move == "loud" else 1, amount), now_s)
+            came += amount
+            taken = came if playout.refused_samples == refused else taken
+        elif move == "pull":
+            playout.pull(amount, now_s)
+            now_s += amount / SAMPLE_RATE
+        elif move == "wait":
+            now_s += amount / 1000
+        else:
+            playout.flush()
+        assert position <= playout.position_samples <= came
+        position = playout.position_samples
+    assert playout.held_samples == 0
+    assert position == taken
+    spans = list(playout.skipped)
+    assert all(0 <= begin <= end <= came for begin, end in spans)
+    ordered = sorted(spans)
+    assert all(before[1] <= after[0] for before, after in pairwise(ordered))
+
+
+def test_silence_that_is_put_in_does_not_set_the_position_back() -> None:
+    """When a network begins to jitter."""
+    rng = random.Random(3)
+    device = Device(Playout(), 64)
+    arrived_s, positions = 0.0, [0]
+    for step in range(200):
+        late_s = abs(rng.gauss(0, 0.04)) if step > 60 else 0
+        arrived_s = max(arrived_s, step * STEP_S + late_s)
+        while device.now_s < arrived_s:
+            device.pull()
+            positions.append(device.playout.position_samples)
+        pcm = silence(STEP_SAMPLES) if step % 3 else constant(LOUD, STEP_SAMPLES)
+        device.playout.push(pcm, arrived_s)
+    assert device.playout.inserted_samples > 200
+    assert positions == sorted(positions)
+
+
+@pytest.mark.parametrize("block", [64, 240, 441])
+def test_the_position_is_that_of_the_samples_that_were_played(block: int) -> None:
+    device = Device(Playout(), block)
+    device.playout.push(ramp(1000, STEP_SAMPLES), 0)
+    while device.now_s < 0.09:
+        device.pull()
+        played = max(device.heard)
+        if played >= 1000 + SEAM:  # before, it is being faded in
+            assert device.playout.position_samples == played - 999
+    device.until(0.12)
+    assert device.playout.position_samples == STEP_SAMPLES
+
+
+def test_what_is_left_out_or_put_in_to_fit_is_passed_over_little_by_little() -> None:
+    """The position goes by what came in, also where that is played in another length."""
+    device = Device(Playout())
+    for step in range(100):
+        device.until(step * STEP_S)
+        device.playout.push(
+            silence(STEP_SAMPLES) if step % 2 else constant(LOUD, STEP_SAMPLES), step * STEP_S
+        )
+    device.until(100 * STEP_S)
+    playout = device.playout
+    assert playout.removed_samples > 0 and not playout.skipped
+    behind = 100 * STEP_SAMPLES - playout.position_samples
+    assert behind == pytest.approx(playout.held_samples, abs=playout.removed_samples)
+    device.pull(20)
+    assert playout.position_samples == 100 * STEP_SAMPLES
+
+
+def test_a_surplus_that_is_dropped_is_told_as_skipped() -> None:
+    device = Device(Playout())
+    back_s = converse(device, 10) + 2
+    device.until(back_s)
+    assert device.playout.position_samples == 10 * STEP_SAMPLES and not device.playout.skipped
+    for _ in range(26):
+        device.playout.push(constant(-LOUD, STEP_SAMPLES), back_s)
+    device.pull()
+    [(begin, end)] = device.playout.skipped
+    assert begin == 10 * STEP_SAMPLES
+    # As it came: what is left of it was cut before.
+    assert 0 <= end - begin - device.playout.dropped_samples <= device.playout.cut_samples
+    assert end <= device.playout.position_samples <= end + BLOCK + device.playout.cut_samples
+    device.pull(60)
+    assert len(device.playout.skipped) == 1
+    assert device.playout.position_samples == 36 * STEP_SAMPLES
+
+
+def test_what_a_flush_drops_is_told_as_skipped() -> None:
+    device = Device(Playout())
+    back_s = converse(device, 50) + 0.6
+    device.until(back_s)
+    for _ in range(8):
+        device.playout.push(constant(-LOUD, STEP_SAMPLES), back_s)
+    device.pull(10)
+    before = device.playout.position_samples
+    assert not device.playout.skipped
+    device.playout.flush()
+    device.pull()
+    [(begin, end)] = device.playout.skipped
+    assert begin == before
+    assert end - begin >= device.playout.dropped_samples > 350 * MS
+    assert device.playout.position_samples > end
+
+
+def test_what_is_refused_is_told_as_skipped_before_it_is_passed() -> None:
+    playout = Playout()
+    device = Device(playout)
+    n_taken = UNHEARD_SAMPLES // STEP_SAMPLES
+    for step in range(n_taken + 2):
+        playout.push(constant(LOUD, STEP_SAMPLES), step * STEP_S)
+    end = n_taken * STEP_SAMPLES
+    assert list(playout.skipped) == [
+        (end, end + STEP_SAMPLES),
+        (end + STEP_SAMPLES, end + 2 * STEP_SAMPLES),
+    ]
+    assert playout.position_samples == 0
+    device.begin_s = (n_taken + 2) * STEP_S
+    device.pull()
+    playout.push(constant(LOUD, STEP_SAMPLES), device.begin_s)
+    device.pull(300)
+    assert playout.position_samples == end + 3 * STEP_SAMPLES
+
+
+def test_of_skipped_stretches_that_nobody_takes_the_latest_are_kept() -> None:
+    playout = Playout()
+    for step in range(UNHEARD_SAMPLES // STEP_SAMPLES + 2 * SKIPS):
+        playout.push(constant(LOUD, STEP_SAMPLES), step * STEP_S)
+    assert len(playout.skipped) == SKIPS
+    assert playout.skipped[-1][1] == playout.pushed_samples + playout.refused_samples

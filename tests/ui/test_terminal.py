@@ -16,12 +16,18 @@ import pexpect
 BEGIN = """
 import sys
 from personaplex_cli.events import *
-from personaplex_cli.ui.screen import open_screen
-screen = open_screen(sys.stdout, sys.stderr, stdout_carries_audio=False, voice="NATF0", clock_s=lambda: 3.0)
+from personaplex_cli.ui.look import Fixed
+from personaplex_cli.ui.screen import View, open_screen
+screen = open_screen(
+    sys.stdout, sys.stderr, view=View.LIVE, fixed=Fixed("NATF0"), clock_s=lambda: 3.0
+)
 try:
     screen.listen(StateChanged(1.0, CallState.LIVE))
+    chars = 0
     for piece in [" Hello", " there", ".", " How", " are", " you", "?", " I", " am"]:
+        chars += len(piece)
         screen.listen(AgentText(3.0, piece))
+        screen.listen(TextHeard(3.0, chars, True))
     sys.stdin.readline()
 """
 HANG_UP = """
@@ -66,16 +72,16 @@ def test_hanging_up() -> None:
     rows = window.look(r"NATF0\x1b\[[0-9;]*m\x1b\[\?7h")
     if "How are you" not in "".join(rows):  # the first picture may have come before the text
         rows = window.look(r"NATF0\x1b\[[0-9;]*m\x1b\[\?7h")
-    assert rows[:2] == ["agent: Hello there.", "agent: How are you?"]
-    assert rows[2] == "agent: I am"
-    assert rows[3].startswith("you:   ─")
+    assert rows[:2] == ["Agent: Hello there.", "Agent: How are you?"]
+    assert rows[2] == "Agent: I am"
+    assert rows[3].startswith("You:   ─")
     assert rows[4:] == ["live · 0:02 · NATF0"]
     assert window.screen.cursor.hidden
     window.child.sendline()
     assert window.look(pexpect.EOF) == [
-        "agent: Hello there.",
-        "agent: How are you?",
-        "agent: I am fine.",
+        "Agent: Hello there.",
+        "Agent: How are you?",
+        "Agent: I am fine.",
         "Call ended: you hung up, after 0:02.",
         "next",
     ]
@@ -91,9 +97,9 @@ def test_a_crash_leaves_the_terminal_in_order() -> None:
     window.child.sendline()
     rows = window.look(pexpect.EOF)
     assert rows[:4] == [
-        "agent: Hello there.",
-        "agent: How are you?",
-        "agent: I am",
+        "Agent: Hello there.",
+        "Agent: How are you?",
+        "Agent: I am",
         "Traceback (most recent call last):",
     ]
     assert rows[-1] == "RuntimeError: crash"

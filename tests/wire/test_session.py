@@ -9,7 +9,16 @@ import pytest
 
 from personaplex_cli.errors import ConnectError, CredentialsError, ExitCode, PersonaplexError, ServerError
 from personaplex_cli.events import EndReason
-from personaplex_cli.wire.messages import Audio, ErrorMessage, Handshake, Message, Ping, Skipped, Text
+from personaplex_cli.wire.messages import (
+    Audio,
+    ErrorMessage,
+    Handshake,
+    Message,
+    MetadataMessage,
+    Ping,
+    Skipped,
+    Text,
+)
 from personaplex_cli.wire.session import CLOSE_MEANINGS, Order, Session
 
 TOKEN = "eyJhbGciOi.eyJzdWIi"
@@ -40,6 +49,11 @@ def finished() -> Session:
     session = talking()
     session.pack_finish(b"OggS")
     return session
+
+
+def test_metadata_shows_no_secret() -> None:
+    received = live().receive(b'\x04{"token": "' + TOKEN.encode() + b'", "model": "m"}', AUDIO_S)
+    assert received == MetadataMessage({"token": "[hidden]", "model": "m"})
 
 
 SENDS: list[Callable[[Session], object]] = [

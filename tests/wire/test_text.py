@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from personaplex_cli.wire.text import TranscriptDecoder, redact, safe_text
+from personaplex_cli.wire.text import TranscriptDecoder, redact, redact_json, safe_text
 
 EXPLORE = settings(derandomize=True, deadline=None, max_examples=40)
 BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -196,3 +196,20 @@ SECRET = "You are Ann; be kind & brief"
 )
 def test_echoed_secrets_are_hidden(text: str, secrets: list[str], redacted: str) -> None:
     assert redact(text, secrets) == redacted
+
+
+def test_secrets_in_parsed_json_are_hidden() -> None:
+    secret = 'Say "hi"\nto Zoë'
+    data = {"a": [f"1 {secret} 2", 3, None, True, {secret: 0.5}], "b": "nothing"}
+    assert redact_json(data, [secret]) == {
+        "a": ["1 [hidden] 2", 3, None, True, {"[hidden]": 0.5}],
+        "b": "nothing",
+    }
+
+
+def test_json_that_takes_too_long_to_look_at_is_left_out() -> None:
+    assert redact_json("x" * 4000, [SECRET]) is None
+    deep: list[object] = []
+    for _ in range(1500):
+        deep = [deep]
+    assert redact_json(deep, [SECRET]) is None
