@@ -2,7 +2,7 @@
 
 BIN := .venv/bin
 
-.PHONY: help setup dev demo test check format readme clean fixtures bench
+.PHONY: help setup dev demo test check format readme man dist clean fixtures bench
 .NOTPARALLEL:
 
 help: ## Show this list
@@ -37,9 +37,18 @@ format: dev ## Format the code, sort the imports
 readme: dev ## Write what README.md says about commands, exit codes and so on
 	$(BIN)/python scripts/readme.py
 
+man: dev ## Write the man page, docs/personaplex.1
+	$(BIN)/python scripts/manpage.py
+
+dist: dev ## Build sdist and wheel into dist/, check them, and try the wheel in an empty environment
+	$(BIN)/python scripts/readme.py --check
+	$(BIN)/python scripts/manpage.py --check
+	$(BIN)/python scripts/dist.py
+
 fixtures: dev ## Make the clips (needs espeak-ng, sox, opus-tools) and the README's picture
 	sh scripts/make_speech.sh
 	sh scripts/make_fixtures.sh
+	sh scripts/make_room_noise.sh
 	$(BIN)/python scripts/screenshot.py
 
 bench: dev ## Measure: start-up time, codec, playout, echo, and delay on a virtual sound card

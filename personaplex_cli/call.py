@@ -24,7 +24,6 @@ from personaplex_cli.errors import PersonaplexError
 from personaplex_cli.events import (
     CallEnded,
     CallState,
-    Counters,
     DeviceChanged,
     DeviceState,
     EndReason,
@@ -66,6 +65,8 @@ PLAYBACK_LIMIT_S: Final = 2.0
 WATCH_S: Final = 0.1
 """How often the limits and the gauges are looked at."""
 
+AWAY_S: Final = 1.0
+"""Who has not looked for so long was stopped (Ctrl-Z, a lid that was shut), and has not taken what came."""
 
 LONG_WAIT_S: Final = 5.0
 """After so long without a handshake the user is told what may be the matter."""
@@ -227,6 +228,7 @@ class Call:
         self._sending_text = True
         await socket.send(self._session.pack_text(text))
         self._sending_text = False
+        self.put_off_idle()
         self._emit(UserText(self._now_s(), text))
 
     async def _downlink(self, socket: Socket) -> None:
@@ -266,9 +268,13 @@ class Call:
         opened_s = self._loop.time()
         watch = self._watched = LimitWatch(self._limits, opened_s)
         told = False
+        looked_s = opened_s
         while True:
             await asyncio.sleep(WATCH_S)
             now_s = self._loop.time()
+            if now_s - looked_s > AWAY_S:
+                self._session.resumed(now_s)
+            looked_s = now_s
             if error := self._session.overdue(now_s):
                 reason = EndReason.CONNECTION_LOST if self._session.live else EndReason.NEVER_LIVE
                 self._finish(CloseStory(reason, "", error))
@@ -289,8 +295,8 @@ class Call:
         idle_before_s = watch.idle_end_s
         over = watch.live(
             now_s,
-            user_speaks=self._gauges.speaking(Side.USER),
-            agent_speaks=self._gauges.speaking(Side.AGENT),
+            user_spoke_s=self._gauges.spoke_s(Side.USER),
+            agent_spoke_s=self._gauges.spoke_s(Side.AGENT),
             input_finished=self._source.finished,
         )
         if watch.idle_end_s != idle_before_s:
@@ -435,30 +441,7 @@ class Call:
             story.error,
             ended_s - self._began_s,
             live_s,
-            self._counters(),
-        )
-
-    def _counters(self) -> Counters:
-        decoder, playback = self._playback.decoder, self._playback
-        remote_ms, local_ms = self._gauges.medians_ms()
-        return Counters(
-            packets_sent=self._encoder.packets,
-            packets_dropped=self._encoder.dropped + self._source.packets_dropped,
-            silence_inserted=self._source.silence_inserted,
-            messages_received=self._session.received,
-            messages_skipped=self._session.skipped,
-            payloads_dropped=playback.payloads_dropped,
-            holes=decoder.holes,
-            resyncs=decoder.resyncs,
-            packets_bad=decoder.packets_bad,
-            streams=decoder.streams,
-            received_ms=round(playback.received[1]),
-            lag_remote_ms=None if remote_ms is None else round(remote_ms),
-            lag_local_ms=None if local_ms is None else round(local_ms),
-            echo_blocks_dropped=self._source.echo_blocks_dropped,
-            playout=self._sink.playout,
-            microphone=self._source.device,
-            speaker=self._sink.device,
+            self._gauges.counters(self._session),
         )
 
 

@@ -60,6 +60,7 @@ class EndReason(StrEnum):
     TERMINATED = "the program was told to end"
     INPUT_ENDED = "the input ended"
     MAX_DURATION = "the time limit was reached"
+    BUDGET = "the budget is used up"
     IDLE = "nobody spoke"
     SERVER_CLOSED = "the server closed the call"
     CONNECTION_LOST = "the connection was lost"
@@ -294,7 +295,7 @@ class IdleCountdown(Event):
 
 @dataclass(frozen=True, slots=True)
 class LimitNear(Event):
-    """The time limit comes near: at 80 % of it, a minute and ten seconds before."""
+    """The limit of time or money comes near: when a fifth of it is left, a minute, and ten seconds."""
 
     left_s: float
 

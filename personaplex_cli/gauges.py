@@ -14,6 +14,7 @@ from personaplex_cli.ends import Sink, Source
 from personaplex_cli.events import (
     AgentText,
     AudioDropped,
+    Counters,
     EchoChanged,
     EchoState,
     Event,
@@ -29,6 +30,7 @@ from personaplex_cli.pcm import PACKET_MS, SILENCE_DBFS, Block, is_clipped, leve
 from personaplex_cli.pipeline.encoder import Encoder
 from personaplex_cli.pipeline.playback import Playback
 from personaplex_cli.turns import Side, Turn, Turns
+from personaplex_cli.wire.session import Session
 
 BATCH_S: Final = 0.2
 """No level is dated back by more than twice the time between two looks."""
@@ -97,12 +99,33 @@ class Gauges:
         self._emit(AgentText(now_s - self._zero_s, text))
         self._playback.mark(self._chars)
 
-    def speaking(self, side: Side) -> bool:
-        return self._turns.speaking(side)
+    def spoke_s(self, side: Side) -> float:
+        """When it last spoke; -inf if it never did."""
+        return self._zero_s + self._turns.spoke_s(side)
 
-    def medians_ms(self) -> tuple[float | None, float | None]:
-        """Lag of network and model, and ours; None where nothing was measured."""
-        return self._lag.medians()
+    def counters(self, session: Session) -> Counters:
+        """So far."""
+        decoder, playback = self._playback.decoder, self._playback
+        remote_ms, local_ms = self._lag.medians()
+        return Counters(
+            packets_sent=self._encoder.packets,
+            packets_dropped=self._encoder.dropped + self._source.packets_dropped,
+            silence_inserted=self._source.silence_inserted,
+            messages_received=session.received,
+            messages_skipped=session.skipped,
+            payloads_dropped=playback.payloads_dropped,
+            holes=decoder.holes,
+            resyncs=decoder.resyncs,
+            packets_bad=decoder.packets_bad,
+            streams=decoder.streams,
+            received_ms=round(playback.received[1]),
+            lag_remote_ms=None if remote_ms is None else round(remote_ms),
+            lag_local_ms=None if local_ms is None else round(local_ms),
+            echo_blocks_dropped=self._source.echo_blocks_dropped,
+            playout=self._sink.playout,
+            microphone=self._source.device,
+            speaker=self._sink.device,
+        )
 
     def look(self, now_s: float) -> None:
         """To be called ten times a second: tells what has changed."""
@@ -122,11 +145,12 @@ class Gauges:
         """The call is over and all that was received is decoded: what is open is told as it stands."""
         heard_ms = self._sink.heard_at_close_ms
         self._hear(now_s, heard_ms)
-        self._tell_turns(self._turns.finish(), now_s)
         self._tell_text(heard_ms, now_s)
-        self._tell_losses(now_s)
         if self._chars > self._told_chars:
             self._emit(TextHeard(now_s - self._zero_s, self._chars, heard=False))
+        # After the text: a turn's end is taken for that of the sentence.
+        self._tell_turns(self._turns.finish(), now_s)
+        self._tell_losses(now_s)
 
     def _hear(self, now_s: float, heard_ms: float) -> None:
         """Takes the levels of what has been heard since the last look."""

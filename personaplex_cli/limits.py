@@ -22,6 +22,8 @@ class Limits:
     handshake_s: float = 60.0
     max_duration_s: float | None = None
     """From the upgrade, when billing begins; for all calls of a conversation together."""
+    budget: float | None = None
+    """The money that this time was reckoned from, if it was."""
     spent_s: float = 0.0
     """What earlier calls of the conversation took of it."""
     idle_s: float | None = 60.0
@@ -33,17 +35,18 @@ class Limits:
         """The end's reason and detail if there is no time left, after so many seconds of this call."""
         if self.max_duration_s is None or self.spent_s + connected_s < self.max_duration_s:
             return None
+        if self.budget is not None:
+            return EndReason.BUDGET, f"{self.budget:g}"
         return EndReason.MAX_DURATION, f"{self.max_duration_s:g} s"
 
 
 class LimitWatch:
-    """Keeps when each side last spoke. Times in seconds of one clock."""
+    """Keeps what the limits count from. Times in seconds of one clock."""
 
     def __init__(self, limits: Limits, opened_s: float) -> None:
         self._limits = limits
         self._opened_s = opened_s
-        self._active_s = opened_s  # when the call was last known not to be idle
-        self._agent_spoke_s = opened_s
+        self._present_s = opened_s  # when the call became live, or the user last did something
         self._input_s = opened_s  # when the input was last known to go on
         self._warnings_s = _warnings_s(limits.max_duration_s, limits.spent_s)
         self.idle_end_s: float | None = None
@@ -51,28 +54,25 @@ class LimitWatch:
 
     def waiting(self, now_s: float) -> tuple[EndReason, str] | None:
         """To be asked before the call is live, which is when idleness begins to count."""
-        self._active_s = self._agent_spoke_s = now_s
+        self._present_s = self._input_s = now_s
         return self._too_long(now_s)
 
     def live(
-        self, now_s: float, *, user_speaks: bool, agent_speaks: bool, input_finished: bool
+        self, now_s: float, *, user_spoke_s: float, agent_spoke_s: float, input_finished: bool
     ) -> tuple[EndReason, str] | None:
-        """To be asked often. The end's reason and detail, or None."""
-        if agent_speaks:
-            self._agent_spoke_s = now_s
-        if agent_speaks or user_speaks:
-            self._active_s = now_s
+        """To be asked often, with when each side last spoke as far as is known by now: what was taken for
+        speech and was none may be taken back. The end's reason and detail, or None."""
         if not input_finished:
             self._input_s = now_s
         if over := self._too_long(now_s):
             return over
-        if now_s - max(self._input_s, self._agent_spoke_s) >= self._limits.tail_s:
+        if now_s - max(self._input_s, agent_spoke_s) >= self._limits.tail_s:
             return EndReason.INPUT_ENDED, ""
-        return self._idle(now_s)
+        return self._idle(now_s, max(self._present_s, user_spoke_s, agent_spoke_s))
 
     def put_off_idle(self, now_s: float) -> None:
         """The user is there, though nobody speaks."""
-        self._active_s = now_s
+        self._present_s = now_s
 
     def take_warnings(self, now_s: float) -> list[float]:
         """How many seconds are left of the time limit, at the moments when that is to be told."""
@@ -83,11 +83,11 @@ class LimitWatch:
         self._warnings_s = [at_s for at_s in self._warnings_s if at_s < left_s]
         return due[-1:]
 
-    def _idle(self, now_s: float) -> tuple[EndReason, str] | None:
+    def _idle(self, now_s: float, active_s: float) -> tuple[EndReason, str] | None:
         limit_s = self._limits.idle_s
         if limit_s is None:
             return None
-        end_s = self._active_s + limit_s
+        end_s = active_s + limit_s
         near = end_s - now_s <= min(COUNTDOWN_S, limit_s / 2)
         self.idle_end_s = end_s if near else None
         return (EndReason.IDLE, f"for {limit_s:g} s") if now_s >= end_s else None

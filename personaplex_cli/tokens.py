@@ -74,7 +74,7 @@ def validate_token(text: str, *, now: Callable[[], float] = time.time) -> Token:
     if value.startswith("pg_"):
         raise CredentialsError(
             "This is an API key, not a token.",
-            "Keys are read from POLARGRID_API_KEY or the configuration file, never from the command line.\n"
+            "Keys come from POLARGRID_API_KEY, the configuration file or the keyring, never from arguments.\n"
             "With --auth key the key itself is sent instead of a token.",
         )
     if not is_header_token(value):

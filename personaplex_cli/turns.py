@@ -32,12 +32,13 @@ ON_DBFS: Final = SPEECH_DBFS
 OFF_DBFS: Final = SPEECH_DBFS - 5  # lower than what begins speech, since words end quieter than they begin
 ON_LEVELS: Final = 60 // PACKET_MS  # above the threshold: a click or a key lasts for one or two
 OFF_S: Final = 0.2  # silence that ends a stretch: a plosive has 0.05 to 0.15 s of it in the middle of a word
-ON_ABOVE_FLOOR_DB: Final = 12.0
+ON_ABOVE_FLOOR_DB: Final = 14.0
 OFF_ABOVE_FLOOR_DB: Final = 8.0
-"""The mean of noise whose levels spread by 2 dB is 1.5 dB above its floor, three times the spread 7.5 dB."""
+"""The mean of noise whose levels spread by 2 dB is 1.5 dB above its floor, three times the spread 7.5 dB.
+With 12 dB, keys that were typed while a car went by were speech: its noise rises faster than its floor."""
 LOOK_LEVELS: Final = 100 // PACKET_MS  # one look at the noise: their mean is even; speech has such gaps
 STEADY_LOOKS: Final = 10
-STEADY_DB: Final = 6.0
+STEADY_DB: Final = 7.0
 """Looks of a second that differ by no more are noise: if its levels spread by 2 dB, they differ by 3 dB. In
 speech without its pauses they differed by 9 dB and more (five spoken clips)."""
 MINIMUM_LOOKS: Final = 40  # noise that is not steady: its least level in 4 s, by when speech has had gaps
@@ -265,6 +266,12 @@ class Turns:
     def speaking(self, side: Side) -> bool:
         """As of its last level; not settled."""
         return (self._user if side is Side.USER else self._agent).voice.speaking
+
+    def spoke_s(self, side: Side) -> float:
+        """When it was last known to speak, as is known now: noise that was taken for speech is taken back.
+        -inf if it never did."""
+        voice = (self._user if side is Side.USER else self._agent).voice
+        return voice.known_s if voice.speaking else voice.ended_s
 
     def tick(self, now_s: float) -> list[Turn]:
         """Time passes, whether or not levels come; the turns that are decided now."""

@@ -19,12 +19,14 @@ from typing import Any, Final
 
 import typer
 
+from personaplex_cli.api_keys import API_KEY_VARIABLE
 from personaplex_cli.call_record import STATE_DIR_VARIABLE
 from personaplex_cli.cli.app import app
 from personaplex_cli.cli.bindings import BINDINGS
-from personaplex_cli.config import API_KEY_VARIABLE, CONFIG_VARIABLE
+from personaplex_cli.config import CONFIG_VARIABLE
 from personaplex_cli.errors import ExitCode
 from personaplex_cli.route import ROUTE_URL_VARIABLE
+from personaplex_cli.settings import BOOLEAN, SETTINGS
 from personaplex_cli.standin.faults import Faults
 from personaplex_cli.tokens import CACHE_DIR_VARIABLE
 
@@ -32,7 +34,7 @@ README: Final = Path(__file__).parents[1] / "README.md"
 HOW_TO_UPDATE: Final = "make readme"
 
 VARIABLES: Final = {
-    API_KEY_VARIABLE: "The API key, for `talk` and `token`; comes before the one in the configuration file.",
+    API_KEY_VARIABLE: "The API key; comes before the one in the configuration file or the keyring.",
     CONFIG_VARIABLE: "The configuration file, in place of `config.toml` in the usual folder of your system.",
     CACHE_DIR_VARIABLE: (
         "The folder in which the token and the router's answer are kept, in place of the usual one of your "
@@ -66,6 +68,7 @@ def updated(text: str) -> str:
     """`text` with each generated part as it should be. Raises ValueError if a marker is missing."""
     parts = {
         "keys": keys_part(),
+        "settings": settings_part(),
         "commands": commands_part(),
         "environment": environment_part(),
         "exit codes": exit_codes_part(),
@@ -89,26 +92,35 @@ def keys_part() -> str:
 def commands_part() -> str:
     group: Any = typer.main.get_command(app)
     context = group.make_context("personaplex", [], resilient_parsing=True)
-    rows = [(f"[`{name}`](#personaplex-{name})", _summary(one.help)) for name, one in group.commands.items()]
     return "\n\n".join(
         [
-            _table(("command", "what it does"), rows),
+            _list_of_commands(group, context),
             "Options that go before the command:",
-            _options(group, context),
+            _parameters(group, context),
             *(_command(one, context, name) for name, one in group.commands.items()),
         ]
     )
 
 
+def settings_part() -> str:
+    """Each setting with what the option of the same name says of itself."""
+    group: Any = typer.main.get_command(app)
+    options = {option.name: option for option in group.commands["talk"].params}
+    rows = []
+    for setting in SETTINGS:
+        meaning = setting.about or options[setting.name].help
+        example = "true` or `false" if setting.kind is BOOLEAN else setting.example
+        rows.append((f"`{setting.name}`", f"`{example}`", meaning))
+    return _table(("setting", "for example", "meaning"), rows)
+
+
 def environment_part() -> str:
     """Options that can be set in the environment, and `VARIABLES`."""
-    group: Any = typer.main.get_command(app)
     options: dict[str, list[str]] = {}
-    for name, command in group.commands.items():
-        for option in command.params:
-            names = [option.envvar] if isinstance(option.envvar, str) else option.envvar or []
-            for variable in names:
-                options.setdefault(variable, []).append(f"`{name} {option.opts[0]}`")
+    for words, option in _all_parameters(typer.main.get_command(app), ()):
+        names = [option.envvar] if isinstance(option.envvar, str) else option.envvar or []
+        for variable in names:
+            options.setdefault(variable, []).append(f"`{' '.join((*words, option.opts[0]))}`")
     rows = [*VARIABLES.items(), *((name, " and ".join(used)) for name, used in options.items())]
     return _table(("variable", "what it sets"), [(f"`{name}`", text) for name, text in rows])
 
@@ -144,9 +156,10 @@ def attribute_docs(of: type) -> Iterator[tuple[str, str]]:
 
 
 def _command(command: Any, parent: Any, name: str) -> str:
-    """A section: what the help says, in its paragraphs, and the options."""
+    """A section: what the help says, in its paragraphs, and the options, or the commands of a group."""
     context = command.make_context(name, [], parent=parent, resilient_parsing=True)
-    parts = [f"### personaplex {name}"]
+    depth = len(context.command_path.split())
+    parts = [f"{'#' * (depth + 1)} {context.command_path}"]
     for paragraph in inspect.cleandoc(command.help).split("\n\n"):
         # \b stands before what is not to be wrapped: examples and lists.
         if not paragraph.startswith("\b\n"):
@@ -157,21 +170,41 @@ def _command(command: Any, parent: Any, name: str) -> str:
             parts.append("\n".join(["```sh", *map(str.strip, lines), "```"]))
         else:
             parts.append("\n".join(["```text", *map(str.strip, (title, *lines)), "```"]))
-    return "\n\n".join([*parts, _options(command, context)])
+    inner = getattr(command, "commands", {})
+    parts.append(_list_of_commands(command, context) if inner else _parameters(command, context))
+    parts += [_command(one, context, word) for word, one in inner.items()]
+    return "\n\n".join(filter(None, parts))
 
 
-def _options(command: Any, context: Any) -> str:
+def _list_of_commands(group: Any, context: Any) -> str:
     rows = []
-    for option in command.get_params(context):
-        record = option.get_help_record(context)
-        if record is not None and "--help" not in option.opts:
-            rows.append((f"`{record[0]}`", option.help, _default(option)))
-    return _table(("option", "meaning", "default"), rows)
+    for name, one in group.commands.items():
+        anchor = f"{context.command_path} {name}".replace(" ", "-")
+        rows.append((f"[`{name}`](#{anchor})", _summary(one.help)))
+    return _table(("command", "what it does"), rows)
+
+
+def _parameters(command: Any, context: Any) -> str:
+    """Empty where a command has none."""
+    rows = []
+    for parameter in command.get_params(context):
+        record = parameter.get_help_record(context)
+        if record is not None and "--help" not in parameter.opts:
+            rows.append((f"`{record[0]}`", parameter.help, _default(parameter)))
+    return _table(("option", "meaning", "default"), rows) if rows else ""
+
+
+def _all_parameters(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Those of a command and of all below it, each after the words that lead to it."""
+    for parameter in command.params:
+        yield words, parameter
+    for name, one in getattr(command, "commands", {}).items():
+        yield from _all_parameters(one, (*words, name))
 
 
 def _default(option: Any) -> str:
     default = option.default
-    if default is None or option.is_flag:
+    if default is None or getattr(option, "is_flag", False):
         return ""
     if isinstance(default, Enum):
         default = default.value

@@ -2,8 +2,9 @@
 
     python scripts/screenshot.py [FILE]
 
-A shell in a pseudo-terminal is given the command of `make demo`; the picture is what the terminal shows while
-the stand-in repeats the question. Then the call is hung up.
+A shell in a pseudo-terminal is given the command, on the virtual sound card; the question is spoken into its
+microphone, and the picture is what the terminal shows while the stand-in repeats it. Then the call is hung
+up. Needs what virtual_audio.sh needs.
 """
 
 from __future__ import annotations
@@ -11,25 +12,27 @@ from __future__ import annotations
 import io
 import os
 import re
-import shutil
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
 import pexpect
 import pyte
+import soundfile
 from rich.console import Console
 from rich.style import Style
 from rich.text import Text
+from rig import card
 
 ROOT: Final = Path(__file__).parents[1]
-QUESTION: Final = "examples/question.opus"
-COMMAND: Final = f"personaplex talk --local --input {QUESTION} --output answer.wav"
-TITLE: Final = "personaplex talk --local"
+QUESTION: Final = ROOT / "examples" / "question.opus"
+COMMAND: Final = "personaplex talk --local --voice NATM1"
+TITLE: Final = "personaplex"
 COLUMNS: Final = 80
 ROWS: Final = 16
 LIMIT_S: Final = 30.0
@@ -74,7 +77,7 @@ class Screen(pyte.Screen):
 class Window:
     """A terminal in which a shell runs, with `folder` as its working directory."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self.screen = Screen(COLUMNS, ROWS)
         self._stream = pyte.ByteStream(self.screen)
         self.shell = pexpect.spawn(
@@ -82,6 +85,7 @@ class Window:
             cwd=str(folder),
             dimensions=(ROWS, COLUMNS),
             env={
+                **environment,
                 "HOME": str(folder),
                 "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
                 "PS1": "$ ",
@@ -131,17 +135,25 @@ def answering(rows: list[str]) -> bool:
     )
 
 
+def greeted(rows: list[str]) -> bool:
+    """The greeting is over, and the agent's meter says so."""
+    return any(row.endswith("I repeat what you say.") for row in rows) and not any("●" in row for row in rows)
+
+
 def record() -> list[Text]:
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, card() as environment:
         folder = Path(name)
-        (folder / QUESTION).parent.mkdir()
-        shutil.copy(ROOT / QUESTION, folder / QUESTION)
-        window = Window(folder)
+        question = folder / "question.wav"
+        soundfile.write(question, *soundfile.read(QUESTION))
+        window = Window(folder, environment)
         window.wait_for(lambda rows: rows[0] == "$")
         window.shell.sendline(COMMAND)
+        window.wait_for(greeted)
+        speech = subprocess.Popen(["paplay", "--device=micfeed", str(question)], env=environment)
         window.wait_for(answering)
         rows = window.rows()
-        window.shell.sendintr()
+        speech.wait()
+        window.shell.send("q")
         window.wait_for(lambda rows: "$" in rows)
         window.shell.sendline("exit")
         window.shell.expect(pexpect.EOF)

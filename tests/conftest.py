@@ -22,6 +22,7 @@ _FIRST = (
     "test_card_echo.py",
     "test_virtual_card.py",
     "test_keys_on_terminal.py",
+    "test_doctor_on_card.py",
     "test_talk_command.py",
 )
 """What waits most, so that the rest goes on beside it."""
@@ -47,7 +48,7 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(autouse=True)
 def own_home(homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty home folder; the configuration file and the cache folder lie in it. No test sees the user's
-    own key, configuration, cache or proxies."""
+    own key, keyring, configuration, cache or proxies."""
     for name in os.environ:
         if name.startswith(_UNWANTED) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
@@ -59,6 +60,7 @@ def own_home(homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv(name, str(home / name.lower()))
     monkeypatch.setenv("PERSONAPLEX_CONFIG", str(home / "config.toml"))
     monkeypatch.setenv("PERSONAPLEX_CACHE_DIR", str(home / "cache"))
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.fail.Keyring")
     return home
 
 

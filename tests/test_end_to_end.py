@@ -258,6 +258,7 @@ def _environment(folder: Path, extra: dict[str, str]) -> dict[str, str]:
         **{name: home for name in ("HOME", "USERPROFILE", "APPDATA", "LOCALAPPDATA")},
         "PERSONAPLEX_CONFIG": str(folder / "config.toml"),
         "PERSONAPLEX_CACHE_DIR": str(folder / "cache"),
+        "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
         "PYTHONUTF8": "1",
         **extra,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections import deque
 from typing import Any, cast
@@ -9,6 +10,7 @@ from typing import Any, cast
 import pytest
 from fakes import FakeSink, FakeSource
 
+from personaplex_cli.codec.stream import StreamDecoder
 from personaplex_cli.events import (
     AgentText,
     AudioDropped,
@@ -28,6 +30,7 @@ from personaplex_cli.pcm import PACKET_MS, PACKET_SAMPLES, SILENCE_DBFS, Block, 
 from personaplex_cli.pipeline.encoder import Encoder
 from personaplex_cli.pipeline.playback import DecodedLevel, Playback
 from personaplex_cli.turns import Side, TurnKind
+from personaplex_cli.wire.session import Session
 
 LOUD = to_pcm(array("h", [3277, -3277] * (PACKET_SAMPLES // 2)))
 LOUD_DBFS = -20.0
@@ -44,6 +47,8 @@ class FakePlayback:
         self.received = (0.0, 0.0)
         self.levels: deque[DecodedLevel] = deque()
         self.marks: deque[tuple[int, float]] = deque()
+        self.payloads_dropped = 0
+        self.decoder = StreamDecoder()
 
     def mark(self, number: int) -> None:
         self.marks.append((number, self.received[1]))
@@ -96,6 +101,10 @@ class Rig:
         before = len(self.events)
         self.gauges.finish(ZERO_S + self.now_s)
         return self.events[before:]
+
+    def lag_counted(self) -> tuple[int | None, int | None]:
+        counters = self.gauges.counters(Session())
+        return counters.lag_remote_ms, counters.lag_local_ms
 
     def of(self, kind: type[Event]) -> list[Any]:
         return of(kind, self.events)
@@ -276,14 +285,14 @@ def test_the_agent_speaks_when_it_is_heard_and_not_when_its_audio_comes() -> Non
     rig.playback.decode(LOUD_DBFS, 50)
     for _ in range(10):
         rig.look()
-    assert not rig.of(Speaking) and not rig.gauges.speaking(Side.AGENT)
+    assert not rig.of(Speaking) and rig.gauges.spoke_s(Side.AGENT) == -math.inf
     for _ in range(5):
         rig.sink.heard_ms += 100
         rig.look()
     [began] = rig.of(Speaking)
     assert began.speaking and began.side is Side.AGENT
     assert began.at_s == pytest.approx(1.1)
-    assert rig.gauges.speaking(Side.AGENT)
+    assert rig.gauges.spoke_s(Side.AGENT) == pytest.approx(ZERO_S + rig.now_s, abs=0.11)
 
 
 def test_turns_are_told_with_the_conversations_times() -> None:
@@ -307,6 +316,19 @@ def test_a_turn_that_is_open_at_the_end_is_told_then() -> None:
     [ended] = of(TurnEnded, rig.finish())
     assert (ended.turn.side, ended.at_s) == (Side.USER, pytest.approx(1.0))
     assert ended.turn.end_s == pytest.approx(1.0, abs=0.021)
+
+
+def test_the_end_of_a_turn_that_the_end_cuts_off_comes_after_its_text() -> None:
+    """Else the sentence would be shown in two lines."""
+    rig = Rig()
+    rig.gauges.text("I have", ZERO_S)
+    rig.hear(QUIET, 10, LOUD_DBFS)
+    for piece in (" read", " that."):
+        rig.gauges.text(piece, ZERO_S)
+        rig.playback.decode(LOUD_DBFS, 10)
+    rig.sink.heard_at_close_ms = rig.sink.heard_ms + 100
+    told = [type(event) for event in rig.finish() if isinstance(event, TextHeard | TurnEnded)]
+    assert told == [TextHeard, TextHeard, TurnEnded]
 
 
 @pytest.mark.parametrize(("heard_at_close_ms", "sides"), [(400.0, [Side.AGENT]), (20.0, [])])
@@ -403,10 +425,10 @@ def test_what_is_done_about_echo_is_told_when_it_changes() -> None:
 def test_lag_is_told_twice_a_second_and_its_median_at_the_end() -> None:
     rig = Rig()
     rig.sink.lag_ms = 40.0
-    assert rig.gauges.medians_ms() == (None, None)
+    assert rig.lag_counted() == (None, None)
     rig.hear(QUIET, 30)
     assert [event.local_ms for event in rig.of(Lag)] == [40.0] * 6
-    assert rig.gauges.medians_ms() == (None, 40.0)
+    assert rig.lag_counted() == (None, 40)
 
 
 def test_lag_of_network_and_model_is_what_was_sent_and_is_not_answered() -> None:

@@ -27,7 +27,7 @@ LAYERS = {
     "pipeline": 3,
     "call": 4,
 }
-LAYERS |= {"ui": 5, "standin": 5, "sessions": 5, "measure": 5, "cli": 6, "__main__": 6}
+LAYERS |= {"ui": 5, "standin": 5, "sessions": 5, "measure": 5, "doctor": 5, "cli": 6, "__main__": 6}
 SERVICE_LAYER = 3  # every other module at the top: one file for one job
 
 STRANGERS = ("pipeline",)  # packages whose modules do not import each other
@@ -41,6 +41,8 @@ OWNERS = {
     "typer": ("cli",),
     "soundfile": ("pipeline.files",),
     "livekit": ("aec",),
+    "tomlkit": ("config_edit",),
+    "keyring": ("api_keys",),
     "soxr": ("pipeline.files", "devices.format"),
 }
 PURE = (

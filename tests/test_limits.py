@@ -6,7 +6,8 @@ from personaplex_cli.events import EndReason
 from personaplex_cli.limits import Limits, LimitWatch
 
 OPENED = 500.0
-NOBODY = {"user_speaks": False, "agent_speaks": False}
+NEVER = float("-inf")
+NOBODY = {"user_spoke_s": NEVER, "agent_spoke_s": NEVER}
 
 
 class Watched:
@@ -14,6 +15,7 @@ class Watched:
 
     def __init__(self, limits: Limits) -> None:
         self.watch = LimitWatch(limits, OPENED)
+        self.user_s = self.agent_s = NEVER
 
     def __call__(
         self,
@@ -24,7 +26,12 @@ class Watched:
         finished: bool = False,
     ) -> EndReason | None:
         """`user` and `agent`: who speaks."""
-        over = self.watch.live(OPENED + at_s, user_speaks=user, agent_speaks=agent, input_finished=finished)
+        now_s = OPENED + at_s
+        self.user_s = now_s if user else self.user_s
+        self.agent_s = now_s if agent else self.agent_s
+        over = self.watch.live(
+            now_s, user_spoke_s=self.user_s, agent_spoke_s=self.agent_s, input_finished=finished
+        )
         return over[0] if over else None
 
 
@@ -36,6 +43,16 @@ def test_idle_counts_from_the_last_speech_of_either_side() -> None:
     assert look(119.8, agent=True) is None
     assert look(179.7) is None
     assert look(179.8) is EndReason.IDLE
+
+
+def test_speech_that_was_none_after_all_puts_nothing_off() -> None:
+    look = Watched(Limits(idle_s=60))
+    assert look(50.0, user=True) is None
+    assert look.watch.idle_end_s is None
+    look.user_s = NEVER
+    assert look(59.9) is None
+    assert look.watch.idle_end_s == OPENED + 60
+    assert look(60.0) is EndReason.IDLE
 
 
 def test_the_end_says_the_limit() -> None:
@@ -217,3 +234,10 @@ def test_of_what_became_due_at_once_the_least_is_told() -> None:
     watch = LimitWatch(Limits(max_duration_s=600), OPENED)
     assert watch.take_warnings(OPENED + 550) == [60.0]
     assert watch.take_warnings(OPENED + 551) == []
+
+
+def test_time_reckoned_from_a_budget_ends_as_the_budget() -> None:
+    watch = LimitWatch(Limits(max_duration_s=90, budget=1.5), OPENED)
+    assert watch.take_warnings(OPENED + 72) == [18.0]
+    assert watch.waiting(OPENED + 89.9) is None
+    assert watch.live(OPENED + 90, **NOBODY, input_finished=False) == (EndReason.BUDGET, "1.5")

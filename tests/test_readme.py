@@ -20,7 +20,7 @@ from personaplex_cli.errors import ExitCode
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 TEXT = README.read_text("utf-8")
-GENERATED_PARTS = ("commands", "environment", "exit codes", "faults")
+GENERATED_PARTS = ("settings", "commands", "environment", "exit codes", "faults")
 
 
 class Documented:
@@ -146,9 +146,15 @@ def test_there_are_command_lines() -> None:
 @pytest.mark.parametrize("arguments", list(command_lines()), ids=" ".join)
 def test_command_lines_are_understood(arguments: list[str]) -> None:
     group: Any = typer.main.get_command(app)
-    name, *rest = arguments
-    if name.startswith("-"):
-        assert name in [spelling for option in group.params for spelling in option.opts]
-        assert not rest
+    if all(argument.startswith("-") for argument in arguments):
+        assert set(arguments) <= {spelling for option in group.params for spelling in option.opts}
     else:
-        group.commands[name].make_context(name, rest)
+        understand(group, "personaplex", arguments, None)
+
+
+def understand(command: Any, name: str, arguments: list[str], parent: Any) -> None:
+    """Raises what the command line raises."""
+    context = command.make_context(name, arguments, parent=parent)
+    if hasattr(command, "commands"):
+        word, inner, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+        understand(inner, word, rest, context)

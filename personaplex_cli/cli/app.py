@@ -7,18 +7,25 @@ import sys
 import threading
 import traceback
 from contextlib import suppress
+from functools import cache
 from io import TextIOWrapper
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
 
 # Typer carries its own copy of click, whose exceptions have no public names.
 from typer._click.exceptions import ClickException, NoArgsIsHelpError
 from typer._click.exceptions import UsageError as CommandLineError
+from typer._click.globals import get_current_context
 
 from personaplex_cli import __version__
+from personaplex_cli.cli.completion import keep_texts_on_one_line
+from personaplex_cli.cli.config import config
 from personaplex_cli.cli.devices import devices
-from personaplex_cli.cli.options import GlobalOptions
+from personaplex_cli.cli.doctor import doctor
+from personaplex_cli.cli.login import login, logout
+from personaplex_cli.cli.mic import mic
+from personaplex_cli.cli.options import GlobalOptions, Profile
 from personaplex_cli.cli.output import print_error, print_text
 from personaplex_cli.cli.personas import personas
 from personaplex_cli.cli.regions import regions
@@ -40,10 +47,39 @@ app.command()(talk)
 app.command()(voices)
 app.add_typer(personas)
 app.command()(regions)
+app.command()(doctor)
 app.command()(devices)
+app.command()(mic)
 app.command()(token)
+app.command()(login)
+app.command()(logout)
+app.add_typer(config)
 app.command()(usage)
 app.command()(serve)
+
+CONFIGURED: Final = ("talk", "doctor", "mic", "regions", "token", "login")
+"""The commands whose options have their defaults from the configuration."""
+
+
+class _Defaults(dict[str, Any]):
+    """What the configuration says, by the names of options: a default map that is read when it is needed."""
+
+    def __init__(self, options: GlobalOptions) -> None:
+        self._options = options
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Raises ConfigError, UsageError. Help and completion are as they are without a file, and do not care
+        if it is broken."""
+        context = get_current_context(silent=True)
+        if context is not None and context.resilient_parsing:
+            return default
+        try:
+            return self._options.config.defaults.get(name, default)
+        except PersonaplexError:
+            # It says itself what is wrong with a file, and goes on.
+            if context is not None and context.info_name == "doctor":
+                return default
+            raise
 
 
 def _print_version(context: typer.Context, wanted: bool) -> None:
@@ -62,6 +98,7 @@ def _print_version(context: typer.Context, wanted: bool) -> None:
 @app.callback()
 def personaplex(
     context: typer.Context,
+    profile: Profile = None,
     debug: Annotated[
         bool,
         typer.Option("--debug", "-v", help="Show tracebacks, all counters, and what sound libraries say."),
@@ -89,7 +126,9 @@ def personaplex(
     """
     if verbose:
         raise UsageError("--verbose goes with --version.", "To see more of what goes on: --debug")
-    context.ensure_object(GlobalOptions).debug = debug
+    options = context.ensure_object(GlobalOptions)
+    options.debug = debug
+    context.default_map = {name: _Defaults(options) for name in CONFIGURED}
 
 
 def main() -> None:
@@ -141,14 +180,21 @@ def _keep_stderr() -> None:
         sys.stderr = open(os.dup(2), "w", buffering=1, encoding=encoding, closefd=False)  # noqa: SIM115
 
 
+@cache
+def command() -> Any:
+    """What Typer makes of `app`, for click to run."""
+    return typer.main.get_command(app)
+
+
 def run(arguments: list[str]) -> int:
     """Run one command; errors are printed. Returns the exit code, which after Ctrl-C is 130 (from Typer).
 
     Arguments are taken as they are: without this, Typer would expand wildcards in them on Windows.
     """
     options = GlobalOptions()
+    keep_texts_on_one_line()
     try:
-        result = app(arguments, prog_name="personaplex", obj=options, standalone_mode=False)
+        result = command()(arguments, prog_name="personaplex", obj=options, standalone_mode=False)
         return result if isinstance(result, int) else ExitCode.OK
     except PersonaplexError as error:
         if options.debug:
@@ -157,6 +203,8 @@ def run(arguments: list[str]) -> int:
         return error.exit_code
     except ClickException as error:
         return _show_command_line_error(error)
+    except typer.Abort:  # Ctrl-C, or the end of input, at a question
+        return ExitCode.INTERRUPTED
     except Exception as error:
         if options.debug:
             traceback.print_exception(error)

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from typing import Final
+
 from personaplex_cli.catalog import AUTO_REGION, REGIONS, VOICES
+
+_REQUEST: Final = "_PERSONAPLEX_COMPLETE"
+"""Set by the scripts that Typer makes for shells; its name follows from the program's."""
+
+
+def keep_texts_on_one_line() -> None:
+    """When a shell asks. Typer would wrap what it says of an option at the terminal's width, and fish would
+    take the second line for another thing to offer."""
+    if _REQUEST in os.environ:
+        os.environ["COLUMNS"] = "10000"
 
 
 def voice_names() -> list[tuple[str, str]]:

@@ -21,6 +21,10 @@ from personaplex_cli.ui.push_to_talk import TalkKey
 
 VOLUME_STEP_PERCENT: Final = 10
 
+AGAIN_S: Final = 1.0
+"""Pressed again so soon, `r` is held down or a slip, and means no further call: each is billed. A held key
+repeats within 0.7 s."""
+
 TALK_TICK_S: Final = 0.05
 """How soon it is seen that the talk key was let go."""
 
@@ -69,6 +73,7 @@ class Controls:
         self._history = History()
         self._talk_key = TalkKey()
         self._bookmarks = 0
+        self._anew_s = float("-inf")  # when a new call was last asked for
         self._tasks: set[asyncio.Task[None]] = set()
         self._actions: dict[str, Callable[[], object]] = {
             " ": self._talk,
@@ -81,7 +86,7 @@ class Controls:
             "p": self.switch_push_to_talk,
             "l": self._flush,
             "b": self._bookmark,
-            "r": partial(conversation.hang_up, EndReason.BEGUN_ANEW),
+            "r": self._begin_anew,
             "?": partial(self._open, Helping(help_rows(self._ends))),
             "q": partial(conversation.hang_up, EndReason.HUNG_UP),
         }
@@ -147,9 +152,11 @@ class Controls:
             self._tell_microphone()
 
     def switch_push_to_talk(self) -> None:
-        """On or off."""
+        """On or off; a tap on the talk key before it does not keep the microphone open."""
         if self._microphone is not None:
-            self._microphone.gate.push_to_talk = not self._microphone.gate.push_to_talk
+            gate = self._microphone.gate
+            gate.push_to_talk = not gate.push_to_talk
+            gate.talking, self._talk_key = False, TalkKey()
             self._tell_microphone()
 
     def _talk(self) -> None:
@@ -216,6 +223,11 @@ class Controls:
         end = self._microphone if kind == "input" else self._speaker
         if end is not None:
             end.use_device(device.label)
+
+    def _begin_anew(self) -> None:
+        before_s, self._anew_s = self._anew_s, self._conversation.now_s()
+        if self._anew_s - before_s >= AGAIN_S:
+            self._conversation.hang_up(EndReason.BEGUN_ANEW)
 
     def _bookmark(self) -> None:
         self._bookmarks += 1

@@ -16,6 +16,7 @@ import typer
 
 from personaplex_cli.call import Call, Opening
 from personaplex_cli.cli.bindings import line_of_keys
+from personaplex_cli.cli.books import Books
 from personaplex_cli.cli.controls import Controls, ends_there
 from personaplex_cli.cli.native_stderr import native_stderr_held
 from personaplex_cli.cli.plan import (
@@ -92,6 +93,7 @@ class Conversation:
         self._secrets: tuple[str, ...] = ()
         self._metadata = "no metadata"
         self._announcer = Announcer()
+        self._books: Books | None = None
         self._texts_lost = 0
         self.call: Call | None = None
         """The one that goes on."""
@@ -103,7 +105,9 @@ class Conversation:
         self._texts: asyncio.Queue[str] = asyncio.Queue(MAX_WAITING_TEXTS)
         async with AsyncExitStack() as stack:
             stack.enter_context(self._interrupts)
-            if self._options.local:
+            if not self._options.local:  # what costs nothing is not in the books
+                self._books = Books(self._options, self._plan, self._tell_text)
+            else:
                 self._standin = await stack.enter_async_context(_stand_in())
             token = await self._prepare()
             self._terminal = stack.enter_context(self._open_terminal())
@@ -116,10 +120,12 @@ class Conversation:
         try:
             ended = await self._calls(token)
         except asyncio.CancelledError:
+            if self._books is not None:
+                self._books.dropped()
             self._terminal.say_last(dropped_lines(self.close()))
             raise
         if unsent := self._texts.qsize() + self._texts_lost:
-            self.tell(Notice(self.now_s(), f"{unsent} of your texts could not be sent any more."))
+            self._tell_text(f"{unsent} of your texts could not be sent any more.")
         written: list[Written] = []
         try:
             written = await in_thread(self.close, name="close")
@@ -141,7 +147,10 @@ class Conversation:
 
     def close(self) -> list[Written]:
         """What was written, now that it is complete. Any thread; may be called again. Raises UsageError."""
-        return self._ends.close()
+        written = self._ends.close()
+        if self._books is not None:
+            self._books.close()
+        return written
 
     async def _prepare(self) -> str | None:
         """The token. Meanwhile the ends are opened: devices and the exchange each take a while."""
@@ -174,6 +183,9 @@ class Conversation:
             with contextlib.suppress(OSError):  # nobody looks, and there is no call to end for that
                 self._listen(event)
 
+    def _tell_text(self, text: str) -> None:
+        self.tell(Notice(self.now_s(), text))
+
     def now_s(self) -> float:
         return time.monotonic() - self._zero_s
 
@@ -192,7 +204,7 @@ class Conversation:
             limits = replace(limits, spent_s=limits.spent_s + ended.lasted_s)
             if over := limits.used_up():
                 return replace(ended, reason=over[0], detail=over[1], error=None)
-            self.tell(Notice(self.now_s(), _seam_text(ended)))
+            self._tell_text(_seam_text(ended))
             self.tell(CalledAgain(self.now_s()))
             token = await self._token()
 
@@ -204,6 +216,8 @@ class Conversation:
     def _make_call(self, token: str | None, limits: Limits) -> Call:
         endpoint = self._endpoint(token)
         self._secrets = endpoint.secrets
+        if self._books is not None:
+            self._books.calls(endpoint)
         return Call(
             partial(VoiceSocket.connect, endpoint, self._plan.tls),
             self._ends.source,
@@ -244,6 +258,8 @@ class Conversation:
         return terminal.open(Fixed(self._plan.voice, self._plan.rate_per_minute, keys), self.now_s)
 
     def _listen(self, event: Event) -> None:
+        if self._books is not None:
+            self._books.listen(event)
         if isinstance(event, Metadata):
             text = safe_text(json.dumps(event.data))[:MAX_METADATA_CHARS]
             self._metadata = f"metadata: {redact(text, self._secrets)}"

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from personaplex_cli.config import Config
 
 
 @dataclass
@@ -14,6 +19,63 @@ class GlobalOptions:
     """The context's `obj`. Made by `app.run`, filled when the options before the command are read."""
 
     debug: bool = False
+    profile: str | None = None
+    """As asked for; the file may name one, too."""
+    profile_may_be_new: bool = False
+
+    @cached_property
+    def config(self) -> Config:
+        """Read when it is first needed: what needs none works with a broken one, and is not held up.
+        Raises ConfigError, UsageError."""
+        from personaplex_cli.config import load_config
+
+        return load_config(self.profile, may_be_new=self.profile_may_be_new)
+
+
+def _profile_names(incomplete: str) -> Iterator[str]:
+    """For completion by the Tab key."""
+    from personaplex_cli.config import profile_names
+
+    return (name for name in profile_names() if name.startswith(incomplete))
+
+
+def _choose_profile(context: typer.Context, name: str | None) -> str | None:
+    if name is not None:
+        context.ensure_object(GlobalOptions).profile = name
+    return name
+
+
+def _begin_profile(context: typer.Context, name: str | None) -> str | None:
+    if name is not None:
+        context.ensure_object(GlobalOptions).profile_may_be_new = True
+    return _choose_profile(context, name)
+
+
+def _profile_option(callback: Any, **more: Any) -> Any:
+    # Eager: the other options have their defaults from it.
+    return typer.Option(
+        "--profile",
+        metavar="NAME",
+        is_eager=True,
+        callback=callback,
+        autocompletion=_profile_names,
+        help="The part of the configuration to use: [profiles.NAME].",
+        **more,
+    )
+
+
+Profile = Annotated[str | None, _profile_option(_choose_profile, envvar="PERSONAPLEX_PROFILE")]
+
+ProfileOfCommand = Annotated[str | None, _profile_option(_choose_profile)]
+"""The same after a command in which it is usual."""
+
+NewProfile = Annotated[str | None, _profile_option(_begin_profile)]
+"""One that need not be there."""
+
+
+def switch(name: str, help: str, **more: Any) -> Any:
+    """An option that is on or off. Off, too, can be said: the environment or the configuration may say on."""
+    return typer.Option(f"--{name}/--no-{name}", help=help, show_default=False, **more)
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -37,9 +99,9 @@ CaFile = Annotated[
 
 Insecure = Annotated[
     bool,
-    typer.Option(
-        "--insecure",
+    switch(
+        "insecure",
+        "Do not check the server's certificate (a test server).",
         envvar="PERSONAPLEX_INSECURE",
-        help="Do not check the server's certificate (a test server).",
     ),
 ]

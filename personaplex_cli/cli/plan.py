@@ -6,7 +6,7 @@ import math
 import os
 import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from personaplex_cli.catalog import DEFAULT_REGION, Resolved, is_auto_region, resolve_region, resolve_voice
 from personaplex_cli.cli.output import print_note, print_warning
@@ -46,6 +46,25 @@ class Plan:
     tls: ssl.SSLContext | None
 
 
+class EndOptions(Protocol):
+    """What is to be known to open the ends: a part of `TalkOptions`."""
+
+    @property
+    def input(self) -> str | None: ...
+    @property
+    def output(self) -> str | None: ...
+    @property
+    def input_device(self) -> str | None: ...
+    @property
+    def output_device(self) -> str | None: ...
+    @property
+    def input_channel(self) -> int | None: ...
+    @property
+    def max_buffer_ms(self) -> int: ...
+    @property
+    def echo(self) -> EchoOptions: ...
+
+
 class Ends:
     """Where the audio comes from and goes to. Whoever has them closes them, also when `open` has failed or is
     still under way: a file to write to is begun before a microphone that does not answer."""
@@ -56,7 +75,7 @@ class Ends:
     def __init__(self) -> None:
         self._opened: list[Source | Sink] = []
 
-    def open(self, options: TalkOptions) -> None:
+    def open(self, options: EndOptions) -> None:
         """Takes a quarter of a second with sound devices. Any thread. Raises UsageError, AudioError."""
         output = _output(options)
         echo = _echo(options, output)
@@ -87,15 +106,18 @@ def make_plan(options: TalkOptions) -> Plan:
         print_warning(
             "the server's certificate is not checked (--insecure): anyone may listen, and take key and token."
         )
+    rate = _rate_per_minute(options)
+    duration_s, budget = _time_limit(options, rate)
     limits = Limits(
         handshake_s=_seconds("--handshake-timeout", options.handshake_timeout_s) or math.inf,
-        max_duration_s=_seconds("--max-duration", options.max_duration_s),
+        max_duration_s=duration_s,
+        budget=budget,
         idle_s=_seconds("--idle-timeout", options.idle_timeout_s),
         tail_s=_seconds("--tail", options.tail_s) or 0.0,
     )
     # An address that cannot be used, or a persona that does not fit, is found without a token.
     tls = _tls(options, make_endpoint(options, voice.value.name, prompt, None))
-    return Plan(voice.value.name, prompt, limits, _rate_per_minute(options), tls)
+    return Plan(voice.value.name, prompt, limits, rate, tls)
 
 
 def _voice(options: TalkOptions, persona: Persona | None) -> str:
@@ -104,7 +126,7 @@ def _voice(options: TalkOptions, persona: Persona | None) -> str:
     return own or options.voice
 
 
-def _echo(options: TalkOptions, output: str | None) -> Echo:
+def _echo(options: EndOptions, output: str | None) -> Echo:
     """Only a microphone hears a speaker. Raises AudioError, MissingLibraryError."""
     from personaplex_cli.echo import Echo, open_echo
 
@@ -147,9 +169,7 @@ def _region(options: TalkOptions) -> Resolved[str]:
 def _rate_per_minute(options: TalkOptions) -> float | None:
     if options.local or options.dialect is Dialect.MOSHI:
         return None
-    from personaplex_cli.config import load_config
-
-    return load_config().rate_per_minute
+    return options.config.rate_per_minute
 
 
 def find_credentials(options: TalkOptions) -> str | None:
@@ -163,13 +183,12 @@ def find_credentials(options: TalkOptions) -> str | None:
         return validate_token(_token_text(options.token)).value
     if options.dialect is Dialect.MOSHI:
         return None
+    from personaplex_cli.api_keys import find_key
     from personaplex_cli.auth import AUTH_URL, get_token
-    from personaplex_cli.config import api_key, load_config
 
-    config = load_config()
-    if config.note:
-        print_note(config.note)
-    key = api_key(config)
+    if options.config.note:
+        print_note(options.config.note)
+    key = find_key(options.config, print_note).text
     if options.auth is AuthMode.KEY:
         if options.token_in is TokenIn.HEADER and not is_header_token(key):
             message = "The API key has characters that cannot go into this header."
@@ -208,13 +227,18 @@ def _tls(options: TalkOptions, endpoint: Endpoint) -> ssl.SSLContext | None:
 def _check_combination(options: TalkOptions) -> None:
     if options.local and (options.server is not None or options.token is not None):
         raise UsageError("--local goes without --server and --token.", "The stand-in needs neither.")
-    if _same_file(options.input, options.output):
-        raise UsageError("The output would replace the input.", "Give --output another name.")
+    check_ends(options)
     _check_views(options)
     _check_stdin(options)
-    _check_echo(options.echo, has_microphone=options.input is None)
     if options.dialect is Dialect.MOSHI and options.server is None and not options.local:
         raise UsageError("--dialect moshi needs --server.", "Like --server ws://localhost:8998.")
+
+
+def check_ends(options: EndOptions) -> None:
+    """Raises UsageError."""
+    if _same_file(options.input, options.output):
+        raise UsageError("The output would replace the input.", "Give --output another name.")
+    _check_echo(options.echo, has_microphone=options.input is None)
 
 
 def _check_views(options: TalkOptions) -> None:
@@ -252,15 +276,39 @@ def _same_file(one: str | None, other: str | None) -> bool:
         return False
 
 
+def region_name(options: TalkOptions) -> str | None:
+    """Of PolarGrid's; None for other servers."""
+    return None if options.local or options.server is not None else _region(options).value
+
+
 def _region_note(options: TalkOptions) -> str | None:
     return None if options.local or options.server is not None else _region(options).note
 
 
-def _output(options: TalkOptions) -> str | None:
+def _output(options: EndOptions) -> str | None:
     """With --input no sound device is used, unless one is asked for."""
     if options.output is None and options.input is not None and options.output_device is None:
         return NOTHING
     return options.output
+
+
+def _time_limit(options: TalkOptions, rate: float | None) -> tuple[float | None, float | None]:
+    """How many seconds the conversation may last, and the budget if that is what they are reckoned from.
+    Raises UsageError."""
+    duration_s = _seconds("--max-duration", options.max_duration_s)
+    if not 0 <= options.budget < math.inf:
+        raise UsageError("--budget takes an amount of money, 0 or more.")
+    if not options.budget or options.local:
+        return duration_s, None
+    if not rate:
+        raise UsageError(
+            "--budget needs to know what a minute costs.",
+            "Write it into the configuration: rate_per_minute = 0.12 (in the currency of the budget).",
+        )
+    affordable_s = options.budget / rate * 60
+    if duration_s is not None and duration_s <= affordable_s:
+        return duration_s, None
+    return affordable_s, options.budget
 
 
 def _seconds(option: str, value: float) -> float | None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from personaplex_cli.catalog import DEFAULT_REGION, DEFAULT_VOICE
 from personaplex_cli.cli.completion import region_names, voice_names
-from personaplex_cli.cli.options import AuthUrl, CaFile, GlobalOptions, Insecure
-from personaplex_cli.cli.talk_options import AuthMode, TalkOptions
+from personaplex_cli.cli.options import AuthUrl, CaFile, GlobalOptions, Insecure, switch
+from personaplex_cli.cli.talk_options import AuthMode, TalkOptions, for_this_call
 from personaplex_cli.echo_options import MAX_BUFFER_MS, EchoCancel, EchoOptions
 from personaplex_cli.wire.endpoint import Dialect, TokenIn
 
@@ -145,19 +146,12 @@ EchoCancellation = Annotated[
         help="Keep the speaker out of the microphone; auto: if installed, and without headphones.",
     ),
 ]
-HalfDuplex = Annotated[
-    bool,
-    typer.Option("--half-duplex", help="Send silence while the agent is heard."),
-]
+HalfDuplex = Annotated[bool, switch("half-duplex", "Send silence while the agent is heard.")]
 NoiseSuppression = Annotated[
-    bool, typer.Option("--noise-suppression", help="Send less of the room's noise (with the extra aec).")
+    bool, switch("noise-suppression", "Send less of the room's noise (with the extra aec).")
 ]
-HighPass = Annotated[
-    bool, typer.Option("--high-pass", help="Send no rumble below 100 Hz (with the extra aec).")
-]
-GainControl = Annotated[
-    bool, typer.Option("--gain-control", help="Even out how loud you are (with the extra aec).")
-]
+HighPass = Annotated[bool, switch("high-pass", "Send no rumble below 100 Hz (with the extra aec).")]
+GainControl = Annotated[bool, switch("gain-control", "Even out how loud you are (with the extra aec).")]
 HandshakeTimeout = Annotated[
     float,
     typer.Option(
@@ -166,6 +160,14 @@ HandshakeTimeout = Annotated[
 ]
 MaxDuration = Annotated[
     float, typer.Option("--max-duration", metavar="SECONDS", help="Hang up after this time; 0: never.")
+]
+Budget = Annotated[
+    float,
+    typer.Option(
+        "--budget",
+        metavar="AMOUNT",
+        help="Hang up when the conversation has cost so much; needs rate_per_minute in the configuration.",
+    ),
 ]
 IdleTimeout = Annotated[
     float, typer.Option("--idle-timeout", metavar="SECONDS", help="Hang up when nobody speaks; 0: never.")
@@ -179,24 +181,21 @@ Tail = Annotated[
     ),
 ]
 BosMarker = Annotated[
-    bool, typer.Option("--bos-marker", help="Send a bos control message first (a server that wants it).")
+    bool, switch("bos-marker", "Send a bos control message first (a server that wants it).")
 ]
 Reconnect = Annotated[
-    bool,
-    typer.Option(
-        "--reconnect", help="Call again when a call breaks off: a new conversation, and more to pay."
-    ),
+    bool, switch("reconnect", "Call again when a call breaks off: a new conversation, and more to pay.")
 ]
-PushToTalk = Annotated[bool, typer.Option("--push-to-talk", help="Be heard only while you press space.")]
+PushToTalk = Annotated[bool, switch("push-to-talk", "Be heard only while you press space.")]
 StdinText = Annotated[
     bool, typer.Option("--stdin-text", help="Send each line of standard input to the model as a text.")
 ]
 Plain = Annotated[
     bool,
-    typer.Option(
-        "--plain",
+    switch(
+        "plain",
+        "Only append lines, in plain words: for screen readers.",
         envvar=["PERSONAPLEX_PLAIN", "ACCESSIBLE"],
-        help="Only append lines, in plain words: for screen readers.",
     ),
 ]
 JsonLines = Annotated[
@@ -204,10 +203,10 @@ JsonLines = Annotated[
 ]
 Earcons = Annotated[
     bool,
-    typer.Option(
-        "--earcons",
+    switch(
+        "earcons",
+        "Play short tones when the call begins and ends, when you mute, and before a limit.",
         envvar="PERSONAPLEX_EARCONS",
-        help="Play short tones when the call begins and ends, when you mute, and before a limit.",
     ),
 ]
 
@@ -245,6 +244,7 @@ def talk(
     earcons: Earcons = False,
     handshake_timeout: HandshakeTimeout = 60.0,
     max_duration: MaxDuration = 0.0,
+    budget: Budget = 0.0,
     idle_timeout: IdleTimeout = 60.0,
     tail: Tail = 3.0,
     reconnect: Reconnect = False,
@@ -265,48 +265,48 @@ def talk(
     """
     from personaplex_cli.cli.conversation import converse
 
-    if local:  # what the environment says is for other servers
-        server = None if _comes_from(context, "server", "ENVIRONMENT") else server
-        token = None if _comes_from(context, "token", "ENVIRONMENT") else token
-    converse(
-        TalkOptions(
-            voice=voice,
-            voice_is_chosen=_comes_from(context, "voice", "COMMANDLINE"),
-            persona=persona,
-            region=region,
-            input=input,
-            output=output,
-            texts=tuple(text or ()),
-            token=token,
-            auth=auth,
-            token_in=token_in,
-            auth_url=auth_url,
-            server=server,
-            dialect=dialect,
-            ca_file=ca_file,
-            insecure=insecure,
-            local=local,
-            input_device=input_device,
-            output_device=output_device,
-            input_channel=input_channel,
-            max_buffer_ms=max_buffer,
-            echo=EchoOptions(echo_cancel, half_duplex, noise_suppression, high_pass, gain_control),
-            handshake_timeout_s=handshake_timeout,
-            max_duration_s=max_duration,
-            idle_timeout_s=idle_timeout,
-            tail_s=tail,
-            bos_marker=bos_marker,
-            push_to_talk=push_to_talk,
-            stdin_text=stdin_text,
-            plain=plain,
-            json=json,
-            earcons=earcons,
-            reconnect=reconnect,
-            debug=context.ensure_object(GlobalOptions).debug,
-        )
+    program = context.ensure_object(GlobalOptions)
+    chosen = partial(is_on_the_command_line, context)
+    options = TalkOptions(
+        voice=voice,
+        voice_is_chosen=chosen("voice"),
+        persona=persona,
+        region=region,
+        input=input,
+        output=output,
+        texts=tuple(text or ()),
+        token=token,
+        auth=auth,
+        token_in=token_in,
+        auth_url=auth_url,
+        server=server,
+        dialect=dialect,
+        ca_file=ca_file,
+        insecure=insecure,
+        local=local,
+        input_device=input_device,
+        output_device=output_device,
+        input_channel=input_channel,
+        max_buffer_ms=max_buffer,
+        echo=EchoOptions(echo_cancel, half_duplex, noise_suppression, high_pass, gain_control),
+        handshake_timeout_s=handshake_timeout,
+        max_duration_s=max_duration,
+        budget=budget,
+        idle_timeout_s=idle_timeout,
+        tail_s=tail,
+        bos_marker=bos_marker,
+        push_to_talk=push_to_talk,
+        stdin_text=stdin_text,
+        plain=plain,
+        json=json,
+        earcons=earcons,
+        reconnect=reconnect,
+        debug=program.debug,
+        config=program.config,
     )
+    converse(for_this_call(options, chosen))
 
 
-def _comes_from(context: typer.Context, name: str, origin: str) -> bool:
+def is_on_the_command_line(context: typer.Context, name: str) -> bool:
     source = context.get_parameter_source(name)
-    return source is not None and source.name == origin
+    return source is not None and source.name == "COMMANDLINE"

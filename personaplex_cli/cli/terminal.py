@@ -24,8 +24,16 @@ SUSPENDED: Final = "Suspended. The call stays open and is billed: fg goes on wit
 class Terminal:
     """As a context: open, and left in order. Event loop only."""
 
-    def __init__(self, *, plain: bool, json: bool, stdout_carries_audio: bool, stdin_is_free: bool) -> None:
-        """`stdin_is_free`: nothing else than keys comes from there."""
+    def __init__(
+        self,
+        *,
+        plain: bool,
+        json: bool,
+        stdout_carries_audio: bool,
+        stdin_is_free: bool,
+        suspended: str = SUSPENDED,
+    ) -> None:
+        """`stdin_is_free`: nothing else than keys comes from there. `suspended` is said at Ctrl-Z."""
         # None: the descriptor was closed when we were started.
         stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
         self._status = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
@@ -33,6 +41,7 @@ class Terminal:
         self.view = fitting_view(self._stream, plain=plain, json=json)
         # Lines of JSON are for a program, which cannot see what a key asks.
         self._stdin = sys.stdin if stdin_is_free and self.view is not View.JSON else None
+        self._suspended = suspended
         self.last_lines: list[str] = []
         self._keyboard: Keyboard | None = None
         self._on_keys: Callable[[list[Pressed]], object] = lambda keys: None
@@ -86,7 +95,7 @@ class Terminal:
         self._on_keys(keys)
 
     def _leave(self) -> None:
-        self._screen.suspend([SUSPENDED])
+        self._screen.suspend([self._suspended])
         if self._keyboard is not None:
             self._keyboard.suspend()
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from personaplex_cli.cli.options import AuthUrl, CaFile, Insecure, Json
+from personaplex_cli.cli.options import AuthUrl, CaFile, GlobalOptions, Insecure, Json
 from personaplex_cli.cli.output import print_json, print_note, print_text, print_warning
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 def token(
+    context: typer.Context,
     as_json: Json = False,
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Get a new token, and keep none on the disk.")
@@ -24,8 +25,8 @@ def token(
 ) -> None:
     """Exchange the API key for a short-lived token and print it.
 
-    The key comes from POLARGRID_API_KEY or the configuration file. A token is kept until a minute before
-    it expires.
+    The key comes from POLARGRID_API_KEY, the configuration file or the keyring (personaplex login). A token
+    is kept until a minute before it expires.
 
     \b
     Examples:
@@ -34,16 +35,17 @@ def token(
     """
     import time
 
+    from personaplex_cli.api_keys import find_key
     from personaplex_cli.auth import AUTH_URL, get_token
-    from personaplex_cli.config import api_key, load_config
 
-    config = load_config()
+    config = context.ensure_object(GlobalOptions).config
     if config.note:
         print_note(config.note)
     if insecure:
         print_warning("the server's certificate is not checked (--insecure): the API key may go to anyone.")
+    key = find_key(config, print_note)
     result = get_token(
-        api_key(config), auth_url or AUTH_URL, use_cache=not no_cache, ca_file=ca_file, insecure=insecure
+        key.text, auth_url or AUTH_URL, use_cache=not no_cache, ca_file=ca_file, insecure=insecure
     )
     if as_json:
         print_json(_described(result, now=time.time()))

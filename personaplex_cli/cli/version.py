@@ -45,9 +45,8 @@ _SOUND_SERVERS: Final = {
 def report() -> Iterator[str]:
     """Line by line, as each is known; what takes longest comes last. Never raises, and ends within
     2 × `CHILD_LIMIT_S`. Nothing is connected to, except that PortAudio may ask a sound server for devices."""
-    width = 14
     for name, value in _rows():
-        yield f"{name:<{width}}{safe_text(value)}"
+        yield f"{name:<15} {safe_text(value)}"
 
 
 def _rows() -> Iterator[tuple[str, str]]:

@@ -56,7 +56,7 @@ def area_rows(state: ViewState, now_s: float, fixed: Fixed, console: Console) ->
     room = max(1, console.height - 1)
     rows = _running_rows(state, console, glyphs)
     if state.live_since_s is not None:
-        rows.append(_meter_row(state, now_s, console.width, glyphs))
+        rows.append(_meter_row(state, now_s, fixed.other_side, console.width, glyphs))
     rows.append(status_row(state, now_s, fixed, console.width, glyphs.dot))
     if state.prompt is not None:
         rows += prompt_rows(state.prompt, console, max(1, room - 2), glyphs)
@@ -97,16 +97,17 @@ def _labelled(kind: LineKind, body: Text, console: Console) -> list[Text]:
     return [Text.assemble(label if i == 0 else indent, line) for i, line in enumerate(lines)]
 
 
-def _meter_row(state: ViewState, now_s: float, width: int, glyphs: Glyphs) -> Text:
+def _meter_row(state: ViewState, now_s: float, other_side: str, width: int, glyphs: Glyphs) -> Text:
     # Meters begin where texts do, when there is room for that.
     user_label = "You:".ljust(_LABEL_CELLS if width >= _HANGING_MIN_CELLS else len("You: "))
+    other_label = f"{other_side}: "
     gap = "  "
-    beside_meters = len(user_label) + _MARK_CELLS + len(gap) + len("Agent: ") + _MARK_CELLS
+    beside_meters = len(user_label) + _MARK_CELLS + len(gap) + len(other_label) + _MARK_CELLS
     cells = max(1, min(_METER_MAX_CELLS, (width - beside_meters) // 2))
     return Text.assemble(
         *_meter(user_label, LineKind.USER, state.user, now_s, cells, glyphs),
         gap,
-        *_meter("Agent: ", LineKind.AGENT, state.agent, now_s, cells, glyphs),
+        *_meter(other_label, LineKind.AGENT, state.agent, now_s, cells, glyphs),
     )
 
 

@@ -30,3 +30,7 @@ class Fixed:
     """What a minute costs; None where nobody said so."""
     keys: tuple[tuple[str, str], ...] = ()
     """Keys that are read, the most wanted first, each with a word for what it does."""
+    live_text: str = ""
+    """What the status line says in place of "live"."""
+    other_side: str = "Agent"
+    """Whose the second meter is."""

@@ -41,7 +41,8 @@ def _row(parts: list[tuple[int, str, str]], dot: str) -> Text:
 
 def _parts(state: ViewState, now_s: float, fixed: Fixed) -> Iterator[tuple[int, str, str]]:
     """Importance (the least number is the most important), text and style, in the order on the screen."""
-    yield 0, str(state.state), ""
+    live_text = fixed.live_text if state.state is CallState.LIVE else ""
+    yield 0, live_text or str(state.state), ""
     yield 4, elapsed_text(state.elapsed_s(now_s)), "dim"
     if state.limit_ends_at_s is not None:
         yield 3, f"{elapsed_text(max(0.0, state.limit_ends_at_s - now_s))} left", "bold"

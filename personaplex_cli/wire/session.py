@@ -103,6 +103,10 @@ class Session:
         """The upgrade is done."""
         self._opened_s = self._heard_s = now_s
 
+    def resumed(self, now_s: float) -> None:
+        """We ourselves were stopped: only from now on does the server's silence count."""
+        self._heard_s = now_s
+
     def receive(self, message: bytes | str, now_s: float) -> Message:
         """What the message means. The handshake makes the session live; a second one is skipped."""
         self._heard_s = now_s

@@ -29,7 +29,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
     def fail() -> None:
         raise to_raise[0]
 
-    monkeypatch.setattr(app_module, "app", program)
+    monkeypatch.setattr(app_module, "command", lambda: typer.main.get_command(program))
     return to_raise
 
 

@@ -11,7 +11,7 @@ from fakes import FakeSink, FakeSource, run_virtual
 
 from personaplex_cli.call import Call
 from personaplex_cli.cli.bindings import BINDINGS, LINE_ORDER, help_rows, line_of_keys
-from personaplex_cli.cli.controls import Controls, ends_there
+from personaplex_cli.cli.controls import AGAIN_S, Controls, ends_there
 from personaplex_cli.devices import listing
 from personaplex_cli.devices.device import Device
 from personaplex_cli.dsp.volume import Volume
@@ -208,6 +208,20 @@ def test_hanging_up_and_beginning_anew() -> None:
     assert pressed("r").conversation.hung_up == [EndReason.BEGUN_ANEW]
 
 
+def test_a_held_key_begins_one_new_call_and_not_one_for_each_repeat() -> None:
+    async def script(rig: Rig) -> None:
+        rig.press("r")
+        await asyncio.sleep(0.66)
+        for _ in range(40):
+            rig.press("r")
+            await asyncio.sleep(0.04)
+        assert rig.conversation.hung_up == [EndReason.BEGUN_ANEW]
+        await asyncio.sleep(AGAIN_S)
+        rig.press("r")
+
+    assert at_keys(script).conversation.hung_up == [EndReason.BEGUN_ANEW] * 2
+
+
 def test_bookmarks_are_numbered_and_dated() -> None:
     async def script(rig: Rig) -> None:
         for _ in range(2):
@@ -247,6 +261,19 @@ def test_push_to_talk() -> None:
     rig = pressed("p", "p")
     assert rig.microphone_told == [(False, True, False), (False, False, False)]
     assert rig.microphone.gate.open
+
+
+def test_a_tap_before_push_to_talk_does_not_keep_the_microphone_open() -> None:
+    async def script(rig: Rig) -> None:
+        rig.press(" ")
+        await asyncio.sleep(3)
+        rig.press("p")
+        assert not rig.microphone.gate.open
+        await asyncio.sleep(3)
+        rig.press(" ")
+        assert rig.microphone.gate.open
+
+    assert at_keys(script).microphone_told[1:] == [(False, True, False), (False, True, True)]
 
 
 def test_a_tap_talks_until_the_next_one() -> None:
