@@ -171,7 +171,8 @@ class Call:
             # On a thread of its own: a disk that hangs must not hold up the loop.
             closing = in_thread(partial(self._playback.close, PLAYBACK_LIMIT_S), name="close-playback")
             complete = await asyncio.shield(closing)
-        self._gauges.finish(self._loop.time())
+        # Another call takes the speaker at once, and what it holds is not heard any more.
+        self._gauges.finish(self._loop.time(), plays_on=story.reason is not EndReason.BEGUN_ANEW)
         if not complete:
             self._emit(Notice(self._now_s(), "The output did not take all of the agent's voice in time."))
         if story.reason is EndReason.SERVER_CLOSED and story.error is None:
@@ -412,7 +413,7 @@ class Call:
     def _emit(self, event: Event) -> None:
         try:
             self._listener(event)
-        except OSError as error:
+        except Exception as error:  # what is no OSError is a bug, and ends the call as one
             self._fail(error)
 
     def _emit_state(self, state: CallState) -> None:

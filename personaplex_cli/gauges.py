@@ -141,9 +141,10 @@ class Gauges:
             self._emit(Lag(now_s - self._zero_s, *reading))
             self._tell_losses(now_s)
 
-    def finish(self, now_s: float) -> None:
-        """The call is over and all that was received is decoded: what is open is told as it stands."""
-        heard_ms = self._sink.heard_at_close_ms
+    def finish(self, now_s: float, *, plays_on: bool = True) -> None:
+        """The call is over and all that was received is decoded: what is open is told as it stands.
+        `plays_on`: what is still held will be heard."""
+        heard_ms = self._sink.heard_at_close_ms if plays_on else self._sink.heard_ms
         self._hear(now_s, heard_ms)
         self._tell_text(heard_ms, now_s)
         if self._chars > self._told_chars:

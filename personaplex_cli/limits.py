@@ -103,5 +103,8 @@ def _warnings_s(limit_s: float | None, spent_s: float) -> list[float]:
     """How much time will be left when it is told, most first; nothing that is not a while after the start."""
     if limit_s is None:
         return []
-    wanted_s = {WARN_SHARE * limit_s, *WARN_LEFT_S}
-    return sorted((left_s for left_s in wanted_s if left_s <= (limit_s - spent_s) / 2), reverse=True)
+    wanted_s = sorted({WARN_SHARE * limit_s, *WARN_LEFT_S}, reverse=True)
+    left_s = limit_s - spent_s
+    return [one_s for one_s in wanted_s if one_s <= left_s / 2] or [
+        one_s for one_s in wanted_s if one_s < left_s
+    ][-1:]

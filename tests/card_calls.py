@@ -65,9 +65,9 @@ class Program:
             self._open_pipes -= 1
             self._more.notify_all()
 
-    def wait_for(self, text: str) -> None:
+    def wait_for(self, text: str, patience_s: float = PATIENCE_S) -> None:
         with self._more:
-            self._more.wait_for(lambda: text in self.said or not self._open_pipes, PATIENCE_S)
+            self._more.wait_for(lambda: text in self.said or not self._open_pipes, patience_s)
             assert text in self.said, f"{text!r} not in {self.said!r}"
 
     def end(self) -> tuple[int, str]:

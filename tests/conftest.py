@@ -12,6 +12,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+
+# Before NumPy is there, in this process or in a program that is started: its threads would spin on the
+# processors that other tests and calls need, some 0.1 s for each start.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
 from fake_portaudio import FakeSounddevice
 
 from personaplex_cli.devices import listing, portaudio, stream

@@ -66,6 +66,7 @@ class Window:
         """All that has come to the terminal so far."""
         self.screen = WrappingScreen(COLUMNS, ROWS)
         self._stream = pyte.ByteStream(self.screen)
+        self._rows: list[str] | None = None  # until something changes them: they take a while to make
         self._home = tempfile.TemporaryDirectory(prefix="window")
         self._master, self._slave = os.openpty()
         self._set_size()
@@ -110,10 +111,12 @@ class Window:
     @property
     def rows(self) -> list[str]:
         """Without blank ones at the end."""
-        rows = [row.rstrip() for row in self.screen.display]
-        while rows and not rows[-1]:
-            rows.pop()
-        return rows
+        if self._rows is None:
+            rows = [row.rstrip() for row in self.screen.display]
+            while rows and not rows[-1]:
+                rows.pop()
+            self._rows = rows
+        return self._rows
 
     @property
     def text(self) -> str:
@@ -156,6 +159,7 @@ class Window:
         data = os.read(self._master, 1 << 16)
         self.written += data
         self._stream.feed(data)
+        self._rows = None
         return True
 
     # --- what is done
@@ -180,6 +184,7 @@ class Window:
         """Between two pictures of the live view."""
         self.wait_for_picture()
         self.screen.resize(columns=columns)
+        self._rows = None
         self._set_size()
 
     def _set_size(self) -> None:

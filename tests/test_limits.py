@@ -241,3 +241,9 @@ def test_time_reckoned_from_a_budget_ends_as_the_budget() -> None:
     assert watch.take_warnings(OPENED + 72) == [18.0]
     assert watch.waiting(OPENED + 89.9) is None
     assert watch.live(OPENED + 90, **NOBODY, input_finished=False) == (EndReason.BUDGET, "1.5")
+
+
+def test_a_call_that_begins_with_little_time_left_is_warned_all_the_same() -> None:
+    watch = LimitWatch(Limits(max_duration_s=600, spent_s=585), OPENED)
+    assert watch.take_warnings(OPENED + 4.9) == []
+    assert watch.take_warnings(OPENED + 5) == [10.0]

@@ -18,7 +18,7 @@ from playout_simulation import (
     traces,
 )
 
-DURATION_S = 90.0
+DURATION_S = 60.0
 PHASE_S = 0.0037
 TRACES = {trace.name: trace for trace in traces(DURATION_S)}
 

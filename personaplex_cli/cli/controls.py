@@ -12,7 +12,15 @@ from personaplex_cli.cli.bindings import help_rows
 from personaplex_cli.cli.dialogs import Choosing, Dialog, Helping, Typing, choices
 from personaplex_cli.devices.device import Device, Kind
 from personaplex_cli.ends import MicrophoneEnd, Sink, Source, SpeakerEnd
-from personaplex_cli.events import Bookmark, EndReason, Event, MicrophoneChanged, Notice, VolumeChanged
+from personaplex_cli.events import (
+    Bookmark,
+    EchoState,
+    EndReason,
+    Event,
+    MicrophoneChanged,
+    Notice,
+    VolumeChanged,
+)
 from personaplex_cli.threads import in_thread
 from personaplex_cli.ui.editor import History
 from personaplex_cli.ui.keys import Char, Key, Paste, Pressed
@@ -161,6 +169,9 @@ class Controls:
 
     def _talk(self) -> None:
         if self._microphone is None:
+            return
+        half_duplex = self._microphone.echo is EchoState.HALF_DUPLEX
+        if not (self._microphone.gate.push_to_talk or half_duplex):  # the user is heard anyway
             return
         self._talk_key.pressed(self._conversation.now_s())
         self._follow_talk_key()

@@ -111,7 +111,7 @@ def _shown(name: str, value: Value | None) -> Value | None:
     if name == PERSONA:
         return f"{len(value):,} characters"
     if name in _URLS:
-        return _without_secrets(value)
+        value = _without_secrets(value)
     return "(looks like an API key)" if "pg_" in value else value
 
 
@@ -121,5 +121,7 @@ def _without_secrets(url: str) -> str:
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]
     except ValueError:
+        return "(not a URL)"
+    if not host:  # like user:password@host, of which all would be taken for a path
         return "(not a URL)"
     return f"{parts.scheme}://{host}{parts.path}{'?...' if parts.query else ''}"

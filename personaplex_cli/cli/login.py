@@ -15,6 +15,7 @@ from personaplex_cli.cli.options import (
     Insecure,
     NewProfile,
     ProfileOfCommand,
+    for_polargrid,
 )
 from personaplex_cli.cli.output import print_note, print_warning
 from personaplex_cli.errors import CredentialsError, PersonaplexError
@@ -56,6 +57,8 @@ def login(
     path = program.config.path  # one that is broken is found before a key is asked for
     key = Key(_asked(), "as given")
     check_key(key)
+    if auth_url is None:
+        ca_file, insecure = for_polargrid(context, ca_file, insecure)
     if not no_check:
         _check(key, auth_url, ca_file, insecure)
     print_note(f"The key is kept in {_keep(path, program.profile, key.text, in_file=file)}.")

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
-from personaplex_cli.cli.options import GlobalOptions
+from personaplex_cli.cli.options import GlobalOptions, is_on_the_command_line
 from personaplex_cli.cli.talk import (
     EchoCancellation,
     GainControl,
@@ -18,7 +18,6 @@ from personaplex_cli.cli.talk import (
     NoiseSuppression,
     OutputDevice,
     Plain,
-    is_on_the_command_line,
 )
 from personaplex_cli.cli.talk_options import echo_for_this_call
 from personaplex_cli.echo_options import MAX_BUFFER_MS, EchoCancel, EchoOptions

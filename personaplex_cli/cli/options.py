@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -105,3 +106,18 @@ Insecure = Annotated[
         envvar="PERSONAPLEX_INSECURE",
     ),
 ]
+
+
+def is_on_the_command_line(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def for_polargrid(context: typer.Context, ca_file: Path | None, insecure: bool) -> tuple[Path | None, bool]:
+    """How certificates of PolarGrid's are checked: what environment and configuration say for all calls is
+    about a server of one's own, where they name one. Raises ConfigError, UsageError."""
+    config = context.ensure_object(GlobalOptions).config
+    if not os.environ.get("PERSONAPLEX_SERVER") and config.get("server") is None:
+        return ca_file, insecure
+    own_file = ca_file if is_on_the_command_line(context, "ca_file") else None
+    return own_file, insecure and is_on_the_command_line(context, "insecure")

@@ -53,7 +53,10 @@ def _names(incomplete: str) -> list[str]:
     """For completion by the Tab key."""
     from personaplex_cli.personas import list_personas
 
-    names = [file.name for file in list_personas()]
+    try:
+        names = [file.name for file in list_personas()]
+    except UsageError:  # a folder that cannot be read: the shell would print that over the line
+        return []
     return [name for name in names if name.casefold().startswith(incomplete.casefold())]
 
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import typer
 
 from personaplex_cli.catalog import AUTO_REGION, DEFAULT_REGION, REGIONS, Region
-from personaplex_cli.cli.options import CaFile, Insecure, Json
+from personaplex_cli.cli.options import CaFile, Insecure, Json, for_polargrid
 from personaplex_cli.cli.output import print_json, print_table, print_text
 from personaplex_cli.errors import ConnectError
 from personaplex_cli.wire.endpoint import polargrid_server
@@ -24,6 +24,7 @@ Probed: TypeAlias = "Sequence[tuple[Region, Probe]]"
 
 
 def regions(
+    context: typer.Context,
     as_json: Json = False,
     probe: Annotated[
         bool, typer.Option("--probe", help="Measure how long each region takes to be reached.")
@@ -45,7 +46,7 @@ def regions(
       personaplex talk --region auto
     """
     if probe:
-        _show(_probe_all(ca_file, insecure), as_json)
+        _show(_probe_all(*for_polargrid(context, ca_file, insecure)), as_json)
     elif as_json:
         print_json([{"name": r.name, "city": r.city, "aliases": r.aliases} for r in REGIONS])
     else:

@@ -9,7 +9,14 @@ import typer
 
 from personaplex_cli.catalog import DEFAULT_REGION, DEFAULT_VOICE
 from personaplex_cli.cli.completion import region_names, voice_names
-from personaplex_cli.cli.options import AuthUrl, CaFile, GlobalOptions, Insecure, switch
+from personaplex_cli.cli.options import (
+    AuthUrl,
+    CaFile,
+    GlobalOptions,
+    Insecure,
+    is_on_the_command_line,
+    switch,
+)
 from personaplex_cli.cli.talk_options import AuthMode, TalkOptions, for_this_call
 from personaplex_cli.echo_options import MAX_BUFFER_MS, EchoCancel, EchoOptions
 from personaplex_cli.wire.endpoint import Dialect, TokenIn
@@ -305,8 +312,3 @@ def talk(
         config=program.config,
     )
     converse(for_this_call(options, chosen))
-
-
-def is_on_the_command_line(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from personaplex_cli.cli.options import AuthUrl, CaFile, GlobalOptions, Insecure, Json
+from personaplex_cli.cli.options import AuthUrl, CaFile, GlobalOptions, Insecure, Json, for_polargrid
 from personaplex_cli.cli.output import print_json, print_note, print_text, print_warning
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ def token(
     config = context.ensure_object(GlobalOptions).config
     if config.note:
         print_note(config.note)
+    if auth_url is None:
+        ca_file, insecure = for_polargrid(context, ca_file, insecure)
     if insecure:
         print_warning("the server's certificate is not checked (--insecure): the API key may go to anyone.")
     key = find_key(config, print_note)

@@ -139,7 +139,7 @@ def proxy_for(
     bypass: Callable[[str], object] = proxy_bypass,
 ) -> Address | None:
     """What calls to `target` go by, as the WebSocket library chooses; a name and password in it are left
-    out."""
+    out. Raises ConnectError for an address that is none."""
     if is_loopback(target.host) or bypass(f"{target.host}:{target.port}"):
         return None
     known = proxies()
@@ -147,7 +147,13 @@ def proxy_for(
     url = next((known[scheme] for scheme in order if known.get(scheme)), None)
     if url is None:
         return None
-    found = address(url if "://" in url else f"http://{url}")
+    try:
+        found = address(url if "://" in url else f"http://{url}")
+    except ValueError:  # a port that is none
+        raise ConnectError(
+            "The proxy settings of the environment cannot be used.",
+            "See HTTPS_PROXY, HTTP_PROXY and ALL_PROXY.",
+        ) from None
     return Address(found.scheme, safe_text(found.host), found.port)
 
 

@@ -1,4 +1,9 @@
-"""Pipes in place of microphone and speaker: raw s16le, 24 kHz, mono."""
+"""Pipes in place of microphone and speaker: raw s16le, 24 kHz, mono.
+
+Behind a pipe there may be a file, of which nothing is to be lost, or a microphone (`rec | personaplex`),
+whose audio from before the call would be lag for as long as the call lasts. They are told apart by how fast
+it comes.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +11,68 @@ import asyncio
 import math
 import os
 import threading
+import time
+from collections.abc import Callable
 from typing import BinaryIO, Final
 
 from personaplex_cli.events import DeviceCounters, EchoState, PlayoutCounters, Written
 from personaplex_cli.pacing import PACKET_S, Pacer
-from personaplex_cli.pcm import PACKET_BYTES, PACKET_SAMPLES, SAMPLE_BYTES, Block, silence
+from personaplex_cli.pcm import (
+    PACKET_BYTES,
+    PACKET_SAMPLES,
+    SAMPLE_BYTES,
+    SAMPLE_RATE,
+    Block,
+    silence,
+)
 
 PIPE_BUFFER_BYTES: Final = 10 * PACKET_BYTES
 """What is read ahead from a pipe: 200 ms. A faster writer has to wait, and loses nothing."""
+
+EARLY_BYTES: Final = 3 * SAMPLE_RATE * SAMPLE_BYTES
+"""What is read before the call is live, at most: three seconds. A file fills that at once, and then waits."""
+
+JUDGED_AFTER_S: Final = 1.0
+BACKLOG_S: Final = 0.1
+LIVE_FACTOR: Final = 1.3
+LIVE_BYTES: Final = 2 * PACKET_BYTES
+"""What comes no faster than speech, by this factor and after what had piled up before, is live. It is judged
+after a second; a decoder that is slower than 1.3 times real time is unheard of. Of what is live, the newest
+40 ms are kept until the call is."""
 
 PIPE_GRACE_S: Final = 2 * PACKET_S
 """How late a pipe may be before silence is sent in its place."""
 
 
+class LiveJudge:
+    """Whether what comes through a pipe is live."""
+
+    def __init__(self) -> None:
+        self._first_s: float | None = None
+        self._n_bytes = 0
+
+    def came(self, n_bytes: int, now_s: float) -> bool:
+        """So much came now; True if by all that came it is live."""
+        if self._first_s is None:
+            self._first_s = now_s
+        since_s = now_s - self._first_s - BACKLOG_S
+        if since_s > 0:
+            self._n_bytes += n_bytes
+        in_time = LIVE_FACTOR * since_s * SAMPLE_RATE * SAMPLE_BYTES
+        return since_s >= JUDGED_AFTER_S and self._n_bytes <= in_time
+
+
 class PipeSource:
-    """A pipe, read ahead by a thread of its own. Like a file it waits when the network stalls, and gives
-    silence for ever after its end."""
+    """A pipe, read ahead by a thread of its own, from now on. Like a file it waits when the network stalls,
+    and gives silence for ever after its end."""
 
     packets_dropped = echo_blocks_dropped = 0
     echo = EchoState.OFF
     device = DeviceCounters()
 
-    def __init__(self, pipe: BinaryIO) -> None:
+    def __init__(self, pipe: BinaryIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._pipe = pipe
+        self._clock = clock
         self._pcm = bytearray()
         self._changed = threading.Condition()
         self._ended = False
@@ -38,12 +82,13 @@ class PipeSource:
         self._pacer = Pacer()
         self.finished = False
         self.silence_inserted = 0
+        threading.Thread(target=self._read_ahead, name="stdin", daemon=True).start()
 
     def start(self, reports: object) -> None:
-        """Begins to read, or goes on. Nothing is reported: a pipe that breaks is over."""
-        if self._loop is None:
+        """The call takes it from now on. Nothing is reported: a pipe that breaks is over."""
+        with self._changed:
             self._loop = asyncio.get_running_loop()
-            threading.Thread(target=self._read_ahead, name="stdin", daemon=True).start()
+            self._changed.notify()
         self._pacer.start()
 
     async def read(self) -> Block:
@@ -76,6 +121,7 @@ class PipeSource:
             return self._ended or len(self._pcm) >= PACKET_BYTES
 
     def _read_ahead(self) -> None:
+        judge = LiveJudge()
         while not self._ended:
             try:
                 data = os.read(self._pipe.fileno(), PIPE_BUFFER_BYTES)
@@ -84,14 +130,21 @@ class PipeSource:
             with self._changed:
                 self._pcm += data
                 self._ended = not data
+                if self._loop is None and judge.came(len(data), self._clock()):
+                    del self._pcm[: -LIVE_BYTES - len(self._pcm) % SAMPLE_BYTES]
                 if self._ended or len(self._pcm) >= PACKET_BYTES:
                     self._wake()
-                self._changed.wait_for(lambda: self._closed or len(self._pcm) < PIPE_BUFFER_BYTES)
+                self._changed.wait_for(lambda: self._closed or len(self._pcm) < self._room_bytes)
                 if self._closed:
                     return
 
+    @property
+    def _room_bytes(self) -> int:
+        return EARLY_BYTES if self._loop is None else PIPE_BUFFER_BYTES
+
     def _wake(self) -> None:
-        assert self._loop is not None
+        if self._loop is None:
+            return
         try:
             self._loop.call_soon_threadsafe(self._arrived.set)
         except RuntimeError:  # the call is over and the loop closed

@@ -73,7 +73,7 @@ class Screen:
         self._painter = painter
         self._clock_s = clock_s
         self._release = release
-        self._failure: OSError | None = None
+        self._failure: Exception | None = None
         self._failure_told = False
         self._changed = threading.Condition()
         self._events: list[Event] = []
@@ -86,7 +86,7 @@ class Screen:
         self._thread.start()
 
     @property
-    def failure(self) -> OSError | None:
+    def failure(self) -> Exception | None:
         """Why nothing is shown any more, or None."""
         return self._failure
 
@@ -95,11 +95,13 @@ class Screen:
 
         However slow the stream is, every event is kept until it is shown, except levels: of those that wait,
         one is kept, the loudest. Raises OSError, once, when the reader of a plain transcript has gone away,
-        and when `MAX_WAITING_EVENTS` wait; a terminal that has gone away raises nothing.
+        and when `MAX_WAITING_EVENTS` wait; a terminal that has gone away raises nothing. Raises, once, what
+        is a bug in showing: nobody would see how the call goes on.
         """
         with self._changed:
             if self._failure is not None:
-                if self._painter.failure_ends_call and not self._failure_told:
+                is_bug = not isinstance(self._failure, OSError)
+                if (self._painter.failure_ends_call or is_bug) and not self._failure_told:
                     self._failure_told = True
                     raise self._failure
             elif isinstance(event, Levels):
@@ -143,11 +145,8 @@ class Screen:
     def _run(self) -> None:
         try:
             self._paint_until_closed()
-        except OSError as error:
+        except Exception as error:
             self._fail(error)
-        except BaseException:
-            self._painter.give_up(())
-            raise
         finally:
             self._release()
 
@@ -182,7 +181,7 @@ class Screen:
         with self._changed:
             self._changed.wait_for(lambda: self._leaving is None or self._last_lines is not None)
 
-    def _fail(self, error: OSError) -> None:
+    def _fail(self, error: Exception) -> None:
         with self._changed:
             self._failure = error
             self._events.clear()

@@ -72,4 +72,4 @@ def _microphone_text(state: ViewState) -> str:
         return "muted"
     if microphone.talking:
         return "you are heard"
-    return "push-to-talk" if microphone.push_to_talk else ""
+    return "space to talk" if microphone.push_to_talk else ""

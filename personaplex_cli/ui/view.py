@@ -73,6 +73,8 @@ class ViewState:
     begun_s: float = 0.0
     connected_since_s: float | None = None
     """When billing began."""
+    billed_before_s: float = 0.0
+    """How long earlier calls of the conversation were connected."""
     live_since_s: float | None = None
     user: Meter = Meter()
     agent: Meter = Meter()
@@ -111,8 +113,9 @@ class ViewState:
         return max(0.0, now_s - (self.begun_s if self.live_since_s is None else self.live_since_s))
 
     def billed_s(self, now_s: float) -> float:
-        """How long this call has been connected."""
-        return 0.0 if self.connected_since_s is None else max(0.0, now_s - self.connected_since_s)
+        """How long the conversation has been connected, all its calls together."""
+        this_s = 0.0 if self.connected_since_s is None else max(0.0, now_s - self.connected_since_s)
+        return self.billed_before_s + this_s
 
 
 def reduce(state: ViewState, event: Event) -> ViewState:
@@ -199,6 +202,7 @@ def _with_call_state(state: ViewState, event: Event) -> ViewState:
             before = flush(state)
             state = ViewState(
                 begun_s=event.at_s,
+                billed_before_s=before.billed_s(before.ended.at_s if before.ended else event.at_s),
                 finished=before.finished,
                 microphone=before.microphone,
                 volume_percent=before.volume_percent,

@@ -89,6 +89,8 @@ def told_text(event: Event) -> str:
             return "There is no echo to cancel."
         case IdleCountdown(at_s=at_s, ends_at_s=float(ends_at_s)):
             return f"Nobody speaks: the call ends in {ends_at_s - at_s:.0f} s."
+        case IdleCountdown():
+            return "The call goes on."
         case LimitNear(left_s=left_s):
             return f"The time limit is reached in {left_s:.0f} s."
     return ""

@@ -102,6 +102,14 @@ def test_show_has_no_secret_in_any_form(options: list[str], capsys: Capture, mon
         assert secret not in out + err
 
 
+@pytest.mark.parametrize("server", [f"user:{SECRET}@voice.example", f"wss://voice.example/{KEY}"])
+def test_show_has_no_secret_of_an_address_that_is_none(server: str, capsys: Capture) -> None:
+    write_config(f'server = "{server}"\n')
+    assert run(["config", "show"]) == ExitCode.OK
+    out = capsys.readouterr().out
+    assert out.startswith("server") and SECRET not in out and KEY not in out
+
+
 def test_show_all_has_every_setting_with_its_default(capsys: Capture) -> None:
     assert run(["config", "show", "--all"]) == ExitCode.OK
     shown = rows(capsys)

@@ -15,6 +15,7 @@ import typer
 from test_config import KEY, write_config
 from test_keyring import Backend, Raising
 
+from personaplex_cli import auth
 from personaplex_cli.cli.app import run
 from personaplex_cli.config import config_path
 from personaplex_cli.errors import ExitCode
@@ -89,6 +90,27 @@ def test_ctrl_c_at_the_prompt_is_130(backend: Backend, monkeypatch: Patch, capsy
     assert run(["login"]) == ExitCode.INTERRUPTED
     assert "internal error" not in said(capsys)
     assert backend.kept == {}
+
+
+@pytest.mark.parametrize(
+    ("server", "options", "checked"),
+    [
+        ('server = "wss://own.example"\n', [], True),
+        ('server = "wss://own.example"\n', ["--insecure"], False),
+        ("", [], False),
+    ],
+)
+def test_what_is_said_of_an_own_server_is_not_said_of_the_exchange(
+    server: str, options: list[str], checked: bool, backend: Backend, monkeypatch: Patch, capsys: Capture
+) -> None:
+    """Else the key would go to anyone who stands in for PolarGrid."""
+    write_config(f"{server}insecure = true\n")
+    monkeypatch.delenv("PERSONAPLEX_AUTH_URL")
+    asked: list[bool] = []
+    monkeypatch.setattr(auth, "get_token", lambda *_, insecure, **__: asked.append(not insecure))
+    assert run(["login", *options]) == ExitCode.OK
+    assert asked == [checked]
+    assert ("not checked" in said(capsys)) is not checked
 
 
 @pytest.mark.parametrize(

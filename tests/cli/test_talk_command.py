@@ -234,11 +234,14 @@ def test_a_token_does_not_travel_unencrypted(blip: str, capsys: Capture) -> None
 def test_a_key_that_is_refused(
     blip: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch, servers: Servers
 ) -> None:
-    monkeypatch.setenv("POLARGRID_API_KEY", "sk_of_somebody_else")
+    key = "sk_of_somebody_else"
+    monkeypatch.setenv("POLARGRID_API_KEY", key)
     standin = servers.start()
     options = ["--server", standin.url, "--auth-url", standin.auth_url]
-    assert run(quick(blip, *options)) == ExitCode.CREDENTIALS
-    failed(capsys, "refused the API key")
+    assert run(["--debug", *quick(blip, *options)]) == ExitCode.CREDENTIALS
+    out, err = capsys.readouterr()
+    assert "error: 127.0.0.1 refused the API key (HTTP 401)." in err
+    assert "state:" not in err and key not in out + err
 
 
 def test_a_server_without_exchange_names_the_other_way(
@@ -440,10 +443,14 @@ def test_debug_prints_every_counter(blip: str, capsys: Capture) -> None:
     assert "packets_sent=" in capsys.readouterr().err
 
 
-def test_the_model_is_waited_for_visibly(blip: str, capsys: Capture, servers: Servers) -> None:
+def test_the_model_is_waited_for_visibly(
+    blip: str, capsys: Capture, servers: Servers, tmp_path: Path
+) -> None:
     standin = servers.start(handshake_delay=30.0)
     options = ["--server", standin.url, "--dialect", "moshi", "--handshake-timeout", "0.3"]
-    assert run(["talk", "--input", blip, "--output", "none", *options]) == ExitCode.CONNECTION
+    output = tmp_path / "answer.wav"
+    assert run(["talk", "--input", blip, "--output", str(output), *options]) == ExitCode.CONNECTION
+    assert list(tmp_path.glob("answer*")) == []  # nothing was heard
     err = capsys.readouterr().err
     assert "waiting for the model" in err
     assert "not ready after 0.3 s" in err and "--handshake-timeout" in err

@@ -25,6 +25,9 @@ DELAY_MS = 10.0
 LEVEL_DB = 3.0
 """What a measurement may be wrong by."""
 
+ROOM_DBFS = -45.0
+"""Of a noise: far above what a microphone that hears nothing gives."""
+
 ATTEMPTS = 3
 """On a loaded machine the card's own loop runs dry, and is 20 ms later for good."""
 
@@ -106,21 +109,15 @@ def far() -> dict[str, Any]:
 
 def none() -> dict[str, Any]:
     """A noisy room, and headphones."""
-    with Card() as card:
-        play = threading.Thread(target=card.play, args=(noise(6 * RATE, -40),))
-        play.start()
+    with Card() as card, card.playing(noise(6 * RATE, -40)):
         [found] = run(card, ECHO)
-        play.join()
         return dict(found)
 
 
 def call() -> dict[str, Any]:
-    """With a microphone that hears noise: nothing but zeros would not do."""
-    with Card() as card:
-        play = threading.Thread(target=card.play, args=(noise(6 * RATE, -50),))
-        play.start()
+    """With a microphone that hears noise from before the call to after it: nothing but zeros would not do."""
+    with Card() as card, card.playing(noise(6 * RATE, ROOM_DBFS)):
         [found] = run(card, CALL)
-        play.join()
         return dict(found)
 
 
@@ -187,7 +184,9 @@ def test_devices_and_sound_server(told: Told) -> None:
 def test_a_call_to_the_stand_in(told: Told) -> None:
     found = told(call)
     assert found["status"] in ("ok", "warning") and "greeting played" in found["text"]
-    assert found["figures"]["greeting_dbfs"] > -40 and found["figures"]["microphone_dbfs"] > -60
+    assert found["figures"]["greeting_dbfs"] > -40
+    # The noise it is, neither zeros nor the far louder greeting: on a loaded machine some of it is missing.
+    assert ROOM_DBFS - 20 < found["figures"]["microphone_dbfs"] < ROOM_DBFS + 5
     assert 2.5 < found["figures"]["lasted_s"] < 8
 
 

@@ -134,6 +134,12 @@ def test_the_proxy_that_the_call_would_take() -> None:
     assert chosen(Address("wss", "127.0.0.1", 443), https="http://h:1") is None
 
 
+def test_a_proxy_without_a_sensible_port() -> None:
+    with pytest.raises(ConnectError, match="proxy settings") as caught:
+        chosen(https="http://me:tulip@h:abc")
+    assert "tulip" not in f"{caught.value} {caught.value.hint}"
+
+
 def test_the_choice_is_that_of_the_library_which_connects(monkeypatch: pytest.MonkeyPatch) -> None:
     from websockets.proxy import get_proxy
     from websockets.uri import parse_uri

@@ -95,7 +95,7 @@ def test_noise_is_not_cut() -> None:
     assert fitted(fit, noise, 10_000, 20) == 20 * STEP_SAMPLES
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -14,7 +14,7 @@ from speech import clip, question
 from personaplex_cli.pcm import PACKET_SAMPLES, SILENCE_DBFS
 from personaplex_cli.pipeline.echo_alarm import SLOT_S, EchoAlarm
 
-DURATION_S = 45
+DURATION_S = 30
 N_SAMPLES = DURATION_S * RATE
 BEGINS_S = 5000.0
 SOME_ROOMS = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable
+from functools import cache
 
 import pytest
 from hypothesis import given, settings
@@ -17,10 +18,12 @@ SHUT = -1
 """What is heard of a gate that is shut."""
 
 
+@cache
 def loud(number: int) -> Block:
     return Block(to_pcm(array("h", [1000 + number] * PACKET_SAMPLES)), 0.02 * number)
 
 
+@cache
 def quiet(number: int) -> Block:
     """A room's noise, which is not the silence of a gate that is shut."""
     return Block(to_pcm(array("h", [1 + number % 50] * PACKET_SAMPLES)), 0.02 * number)
@@ -142,7 +145,7 @@ STRETCHES = st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(1, 40))
 """Whether the key is held, whether someone speaks, and for how many blocks."""
 
 
-@settings(derandomize=True, deadline=None, max_examples=200)
+@settings(derandomize=True, deadline=None, max_examples=80)
 @given(STRETCHES)
 def test_nothing_that_is_spoken_while_the_key_is_held_is_lost_or_out_of_order(
     stretches: list[tuple[bool, bool, int]],
@@ -163,7 +166,7 @@ def test_nothing_that_is_spoken_while_the_key_is_held_is_lost_or_out_of_order(
     assert set(held) <= set(spoken)
 
 
-@settings(derandomize=True, deadline=None, max_examples=100)
+@settings(derandomize=True, deadline=None, max_examples=40)
 @given(STRETCHES)
 def test_it_is_never_later_than_the_pre_roll(stretches: list[tuple[bool, bool, int]]) -> None:
     gate = with_key()

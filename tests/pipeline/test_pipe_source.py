@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import select
 import sys
 import threading
 import time
@@ -14,8 +15,15 @@ import pytest
 from fakes import run_virtual
 
 from personaplex_cli.events import DeviceCounters
-from personaplex_cli.pcm import PACKET_BYTES, PACKET_SAMPLES, silence
-from personaplex_cli.pipeline.pipes import PIPE_BUFFER_BYTES, PIPE_GRACE_S, NullSource, PipeSource
+from personaplex_cli.pcm import PACKET_BYTES, PACKET_SAMPLES, SAMPLE_BYTES, SAMPLE_RATE, silence
+from personaplex_cli.pipeline.pipes import (
+    EARLY_BYTES,
+    PIPE_BUFFER_BYTES,
+    PIPE_GRACE_S,
+    LiveJudge,
+    NullSource,
+    PipeSource,
+)
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the loop of these tests waits for no pipe")
 
@@ -261,3 +269,71 @@ def test_the_null_source_is_silent_at_real_time_pace() -> None:
         source.close()
 
     run_virtual(main())
+
+
+# --- before the call
+
+
+def numbered(number: int, n_bytes: int) -> bytes:
+    return number.to_bytes(2, "little") * (n_bytes // 2)
+
+
+def test_of_a_microphone_behind_the_pipe_only_the_newest_is_kept_until_the_call() -> None:
+    now_s = 0.0
+    tenth = SAMPLE_RATE * SAMPLE_BYTES // 10
+    with pipe() as (reader, writing):
+        source = PipeSource(reader, clock=lambda: now_s)
+        for number in range(30):
+            os.write(writing, numbered(number, tenth))
+            until_read(reader)
+            now_s += 0.1
+
+        async def first_block() -> bytes:
+            source.start(None)
+            return (await source.read()).pcm
+
+        assert int.from_bytes(asyncio.run(first_block())[:2], "little") >= 28
+
+
+def test_of_a_file_behind_the_pipe_nothing_is_lost_before_the_call() -> None:
+    data = noise(4 * EARLY_BYTES)
+    with pipe() as (reader, writing):
+        writer = threading.Thread(target=write_all, args=(writing, data))
+        source = PipeSource(reader)
+        writer.start()
+        wait_until(lambda: len(source._pcm) >= EARLY_BYTES)
+
+        async def first_blocks() -> bytes:
+            source.start(None)
+            return b"".join([(await source.read()).pcm for _ in range(5)])
+
+        assert asyncio.run(first_blocks()) == data[: 5 * PACKET_BYTES]
+        source.close()
+        while writer.is_alive():
+            os.read(reader.fileno(), 65536)
+        writer.join()
+
+
+@pytest.mark.parametrize(
+    ("factor", "is_live"), [(0.5, True), (1.0, True), (1.25, True), (1.4, False), (20.0, False)]
+)
+def test_what_comes_no_faster_than_speech_is_live(factor: float, is_live: bool) -> None:
+    judge = LiveJudge()
+    backlog = judge.came(3 * SAMPLE_RATE, 10.0)
+    n_bytes = round(factor * SAMPLE_RATE * SAMPLE_BYTES / 20)
+    told = [judge.came(n_bytes, 10.0 + tick / 20) for tick in range(1, 60)]
+    assert not backlog and not any(told[:20])
+    assert told[-1] is is_live
+
+
+def until_read(reader: BinaryIO) -> None:
+    """The source has taken all that was written."""
+    wait_until(lambda: not select.select([reader], [], [], 0)[0])
+    time.sleep(0.002)  # it has it, and looks at its clock
+
+
+def wait_until(seen: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + DEADLINE_S
+    while not seen():
+        assert time.monotonic() < end_s
+        time.sleep(0.001)

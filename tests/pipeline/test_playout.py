@@ -336,7 +336,7 @@ MOVES = st.one_of(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(MOVES, max_size=60), st.sampled_from([20, 400]))
 def test_counts_add_up(moves: list[tuple[str, int]], max_buffer_ms: int) -> None:
     playout = Playout(max_buffer_ms=max_buffer_ms)
@@ -369,7 +369,7 @@ def test_counts_add_up(moves: list[tuple[str, int]], max_buffer_ms: int) -> None
         assert playout.removed_samples == playout.inserted_samples == 0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 120)), max_size=10),
     st.sampled_from([64, 240, 441]),
@@ -392,7 +392,7 @@ def test_nothing_is_reordered(pushes: list[tuple[int, int]], block: int) -> None
     assert all(before[-1] < after[0] for before, after in pairwise(runs))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(0, 400), min_size=5, max_size=30), st.sampled_from([64, 240, 441, 1000]))
 def test_no_seam_clicks(late_ms: list[int], block: int) -> None:
     device = Device(Playout(), block)
@@ -448,7 +448,7 @@ def test_two_threads_keep_the_count() -> None:
 # --- where playing has got to
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(MOVES, max_size=60), st.sampled_from([20, 400]))
 def test_the_position_never_goes_back_and_ends_where_what_came_ends(
     moves: list[tuple[str, int]], max_buffer_ms: int

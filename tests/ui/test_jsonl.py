@@ -291,7 +291,7 @@ ANY_JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ANY_TEXT, inner, max_size=3),
     max_leaves=8,
 )
-EXPLORE = settings(derandomize=True, deadline=None, max_examples=25)
+EXPLORE = settings(derandomize=True, deadline=None, max_examples=15)
 
 
 def texts_in(value: Any) -> Iterator[str]:

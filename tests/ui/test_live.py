@@ -199,7 +199,7 @@ def test_hostile_text_is_harmless(columns: int, text: str) -> None:
         assert text.replace(" ", "") in shown
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=12)
 @given(st.lists(st.text(max_size=30), max_size=5), st.integers(1, 130))
 def test_no_text_stops_the_painter(pieces: list[str], columns: int) -> None:
     terminal = Terminal(columns)

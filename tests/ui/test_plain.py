@@ -129,6 +129,7 @@ def test_what_a_status_line_shows_is_said_in_words() -> None:
         "note: The volume is 80 %.",
         "note: Echo is cancelled.",
         "note: Nobody speaks: the call ends in 15 s.",
+        "note: The call goes on.",
         "note: The time limit is reached in 60 s.",
         "note: Bookmark 2, at 0:01.",
     ]

@@ -118,16 +118,16 @@ def test_a_failure_is_remembered_and_told_once_if_it_ends_the_call(ends_call: bo
     assert painter.last_lines is None
 
 
-def test_a_bug_leaves_the_terminal_in_order_and_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[threading.ExceptHookArgs] = []
-    monkeypatch.setattr(threading, "excepthook", seen.append)
+def test_a_bug_is_told_to_who_tells_events_and_the_last_lines_are_tried() -> None:
     painter = FakePainter(KeyError("bug"))
     released = threading.Event()
     screen = Screen(painter, clock_s, released.set)
-    screen.listen(LIVE)
-    screen.close(30.0)
-    assert [args.exc_type for args in seen] == [KeyError]
-    assert painter.gave_up_with == []
+    wait_until(lambda: screen.failure is not None)
+    with pytest.raises(KeyError, match="bug"):
+        screen.listen(LIVE)
+    screen.listen(LIVE)  # once is enough
+    screen.close(30.0, ["Call ended."])
+    assert painter.gave_up_with == ["Call ended."]
     assert released.is_set()
 
 

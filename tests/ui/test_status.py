@@ -81,7 +81,7 @@ def test_it_never_is_wider_than_the_window() -> None:
     [
         (False, False, False, ""),
         (True, True, True, " · muted"),
-        (False, True, False, " · push-to-talk"),
+        (False, True, False, " · space to talk"),
         (False, True, True, " · you are heard"),
         (False, False, True, " · you are heard"),
     ],

@@ -368,7 +368,8 @@ def test_a_new_call_begins_anew_and_keeps_what_the_user_has_set() -> None:
     assert state.microphone == MicrophoneChanged(1.0, True, True, False)
     assert (state.volume_percent, state.prompt) == (80, TypedLine("abc", 3))
     assert (state.idle_ends_at_s, state.limit_ends_at_s, state.echo) == (None, None, EchoState.OFF)
-    assert (state.elapsed_s(53.0), state.billed_s(53.0)) == (3.0, 0.0)
+    assert state.elapsed_s(53.0) == 3.0
+    assert state.billed_s(53.0) == pytest.approx(49.9)
     again = view.reduce(view.reduce(state, AgentText(54.0, "Who. Me")), TextHeard(54.0, 5, True))
     assert texts(again)[-1] == "Who."  # characters are counted anew
 
@@ -406,7 +407,7 @@ PIECES = st.one_of(
 )
 HEARD = st.sampled_from([True, False, None])
 GAPS_S = st.sampled_from([0.0, 0.1, 1.3])
-EXPLORE = settings(deadline=None, max_examples=40)
+EXPLORE = settings(deadline=None, max_examples=25)
 
 
 @EXPLORE

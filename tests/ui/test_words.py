@@ -63,7 +63,7 @@ def test_a_turn_that_began_before_the_call_was_live_began_with_it() -> None:
         (EchoChanged(0.0, EchoState.CANCELLED), "Echo is cancelled."),
         (EchoChanged(0.0, EchoState.RESTING), "There is no echo to cancel."),
         (IdleCountdown(100.0, 115.2), "Nobody speaks: the call ends in 15 s."),
-        (IdleCountdown(100.0, None), ""),
+        (IdleCountdown(100.0, None), "The call goes on."),
         (LimitNear(0.0, 60.0), "The time limit is reached in 60 s."),
         (Levels(0.0, -20.0, -20.0), ""),
         (Lag(0.0, 1.0, 1.0), ""),
