@@ -132,6 +132,8 @@ def _kept(profiles: tuple[str | None, ...], tell: Callable[[str], None]) -> dict
     except NoKeyringError:  # as on servers: nothing to tell
         return {}
     except KeyringError as error:
+        if len(profiles) > 1:  # another key than the profile's would be another account's bill
+            raise
         tell(f"{error} {error.hint}")
         return {}
 

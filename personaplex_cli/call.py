@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -186,6 +187,10 @@ class Call:
     def hang_up(self, reason: EndReason = EndReason.HUNG_UP) -> None:
         """Ends the call in good order."""
         self._finish(CloseStory(reason, "", None))
+
+    @property
+    def user_spoke(self) -> bool:
+        return self._gauges.spoke_s(Side.USER) > -math.inf
 
     @property
     def is_sending_text(self) -> bool:

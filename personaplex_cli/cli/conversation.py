@@ -19,6 +19,7 @@ from personaplex_cli.cli.bindings import line_of_keys
 from personaplex_cli.cli.books import Books
 from personaplex_cli.cli.controls import Controls, ends_there
 from personaplex_cli.cli.native_stderr import native_stderr_held
+from personaplex_cli.cli.output import print_warning
 from personaplex_cli.cli.plan import (
     Ends,
     Plan,
@@ -54,10 +55,18 @@ blocks last 7 ms do not forgive: with three busy threads 32 underflows in 10 s, 
 RECONNECT_AFTER_S: Final = 10.0
 """A call that broke off earlier is not made again: each attempt is billed."""
 
+MAX_UNUSED_CALLS: Final = 3
+"""Calls in a row that broke off and in which the user said nothing; then no other is made: perhaps nobody is
+there, and each begins the time of idleness anew."""
+
 MAX_METADATA_CHARS: Final = 1000
 
 OPENING_LIMIT_S: Final = 1.0
 """For devices and files to be opened when they are not needed any more."""
+
+INSECURE: Final = (
+    "the server's certificate is not checked (--insecure): anyone may listen, and take key and token."
+)
 
 MAX_WAITING_TEXTS: Final = 100
 """Texts that wait for a call that is live; who brings more has to wait."""
@@ -67,7 +76,10 @@ def converse(options: TalkOptions) -> None:
     """Holds the conversation. Raises PersonaplexError for what went wrong, `typer.Exit` for an abort."""
     sys.setswitchinterval(SWITCH_S)
     with termination_interrupts():
-        conversation = Conversation(options, make_plan(options))
+        plan = make_plan(options)
+        if options.insecure:
+            print_warning(INSECURE)
+        conversation = Conversation(options, plan)
         try:
             with asyncio.Runner(loop_factory=_new_loop) as runner:
                 ended = runner.run(conversation.run())
@@ -95,6 +107,7 @@ class Conversation:
         self._announcer = Announcer()
         self._books: Books | None = None
         self._texts_lost = 0
+        self._unused_calls = 0
         self.call: Call | None = None
         """The one that goes on."""
 
@@ -199,6 +212,7 @@ class Conversation:
             ended = await call.run()
             self.call = None
             self._texts_lost += call.is_sending_text
+            self._unused_calls = 0 if call.user_spoke else self._unused_calls + 1
             if not self._goes_on(ended):
                 return ended
             limits = replace(limits, spent_s=limits.spent_s + ended.lasted_s)
@@ -211,7 +225,9 @@ class Conversation:
     def _goes_on(self, ended: CallEnded) -> bool:
         if self._interrupts.asked:
             return False
-        return ended.reason is EndReason.BEGUN_ANEW or (self._options.reconnect and _broke_off(ended))
+        if ended.reason is EndReason.BEGUN_ANEW:
+            return True
+        return self._options.reconnect and _broke_off(ended) and self._unused_calls < MAX_UNUSED_CALLS
 
     def _make_call(self, token: str | None, limits: Limits) -> Call:
         endpoint = self._endpoint(token)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -14,7 +15,14 @@ import typer
 from typer._click.exceptions import ClickException
 
 from personaplex_cli.catalog import DEFAULT_REGION
-from personaplex_cli.cli.options import AuthUrl, CaFile, GlobalOptions, Insecure, Json
+from personaplex_cli.cli.options import (
+    AuthUrl,
+    CaFile,
+    GlobalOptions,
+    Insecure,
+    Json,
+    is_on_the_command_line,
+)
 from personaplex_cli.cli.output import print_json, print_text
 from personaplex_cli.cli.talk import (
     Auth,
@@ -28,7 +36,6 @@ from personaplex_cli.cli.talk import (
     TokenText,
 )
 from personaplex_cli.cli.talk_options import AuthMode
-from personaplex_cli.ends import PIPE
 from personaplex_cli.errors import CredentialsError, UsageError
 from personaplex_cli.wire.endpoint import Dialect
 from personaplex_cli.wire.text import safe_text
@@ -77,9 +84,11 @@ def doctor(
       personaplex doctor --json
     """
     from personaplex_cli.doctor.checks import Wanted
+    from personaplex_cli.ends import PIPE
 
     wanted = Wanted(
         read_settings=partial(_settings, context),
+        check_call=partial(_check_call, context),
         input_device=input_device,
         output_device=output_device,
         input_channel=input_channel,
@@ -139,6 +148,32 @@ def _settings(context: typer.Context) -> Settings:
     except CredentialsError as error:
         return replace(found, key_error=error)
     return replace(found, key=key.text, key_origin=key.origin)
+
+
+def _check_call(context: typer.Context) -> None:
+    """Raises PersonaplexError if `talk` would refuse its settings."""
+    from personaplex_cli.cli.effective import call_context
+
+    program = context.ensure_object(GlobalOptions)
+    program.only_checks = True
+    try:
+        with call_context(context, _given(context)) as call:
+            call.command.invoke(call)
+    except ClickException as error:  # a variable of the environment
+        raise UsageError(error.format_message(), "See personaplex talk --help") from None
+    finally:
+        program.only_checks = False
+
+
+def _given(context: typer.Context) -> list[str]:
+    """What was said to us and would be said to `talk`."""
+    arguments = []
+    for name in ("region", "server", "dialect", "auth_url", "ca_file", "input_device", "output_device"):
+        if is_on_the_command_line(context, name):
+            value = context.params[name]
+            text = value.value if isinstance(value, Enum) else str(value)
+            arguments += [f"--{name.replace('_', '-')}", text]
+    return arguments
 
 
 def _results(wanted: Wanted, debug: bool) -> Iterator[Result]:

@@ -40,7 +40,7 @@ def effective_settings(context: typer.Context) -> list[Effective]:
         API_KEY: _key(config),
         PROFILE: _profile(context, config),
     }
-    call = _call(context)
+    call = call_context(context, [])
     found = []
     for setting in SETTINGS:
         name = setting.name
@@ -65,9 +65,9 @@ def _talk(context: typer.Context) -> Any:
     return group.commands["talk"]
 
 
-def _call(context: typer.Context) -> Any:
-    """`personaplex talk`, up to where it would begin."""
-    return _talk(context).make_context("talk", [], parent=context.find_root())
+def call_context(context: typer.Context, arguments: list[str]) -> Any:
+    """`personaplex talk` with `arguments`, up to where it would begin."""
+    return _talk(context).make_context("talk", arguments, parent=context.find_root())
 
 
 def _of_option(call: Any, config: Config, name: str) -> tuple[Value | None, str]:

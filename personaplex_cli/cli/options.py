@@ -23,6 +23,8 @@ class GlobalOptions:
     profile: str | None = None
     """As asked for; the file may name one, too."""
     profile_may_be_new: bool = False
+    only_checks: bool = False
+    """`talk` is to find what is wrong with its options, and not to call."""
 
     @cached_property
     def config(self) -> Config:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from personaplex_cli.catalog import DEFAULT_REGION, Resolved, is_auto_region, resolve_region, resolve_voice
-from personaplex_cli.cli.output import print_note, print_warning
+from personaplex_cli.cli.output import print_note
 from personaplex_cli.cli.talk_options import AuthMode, TalkOptions
 from personaplex_cli.codec.library import load as load_codec
 from personaplex_cli.echo_options import EchoCancel, EchoOptions
@@ -92,8 +93,8 @@ class Ends:
         return [written] if written else []
 
 
-def make_plan(options: TalkOptions) -> Plan:
-    """Prints notes. Raises UsageError."""
+def make_plan(options: TalkOptions, tell: Callable[[str], object] = print_note) -> Plan:
+    """`tell` takes notes for the user. Raises PersonaplexError."""
     _check_combination(options)
     load_codec()
     persona = resolve_persona(options.persona)
@@ -101,11 +102,7 @@ def make_plan(options: TalkOptions) -> Plan:
     prompt = persona.prompt if persona else None
     for note in (voice.note, _region_note(options), length_note(prompt or "")):
         if note:
-            print_note(note)
-    if options.insecure:
-        print_warning(
-            "the server's certificate is not checked (--insecure): anyone may listen, and take key and token."
-        )
+            tell(note)
     rate = _rate_per_minute(options)
     duration_s, budget = _time_limit(options, rate)
     limits = Limits(
@@ -300,6 +297,8 @@ def _time_limit(options: TalkOptions, rate: float | None) -> tuple[float | None,
         raise UsageError("--budget takes an amount of money, 0 or more.")
     if not options.budget or options.local:
         return duration_s, None
+    if options.dialect is Dialect.MOSHI:
+        raise UsageError("--budget goes without --dialect moshi: your own server costs nothing.")
     if not rate:
         raise UsageError(
             "--budget needs to know what a minute costs.",

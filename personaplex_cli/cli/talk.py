@@ -271,6 +271,7 @@ def talk(
       personaplex talk --server ws://localhost:8998 --dialect moshi
     """
     from personaplex_cli.cli.conversation import converse
+    from personaplex_cli.cli.plan import make_plan
 
     program = context.ensure_object(GlobalOptions)
     chosen = partial(is_on_the_command_line, context)
@@ -311,4 +312,8 @@ def talk(
         debug=program.debug,
         config=program.config,
     )
-    converse(for_this_call(options, chosen))
+    options = for_this_call(options, chosen)
+    if program.only_checks:
+        make_plan(options, tell=lambda note: None)
+    else:
+        converse(options)

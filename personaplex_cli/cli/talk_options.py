@@ -78,8 +78,8 @@ def for_this_call(options: TalkOptions, chosen: Callable[[str], bool]) -> TalkOp
         idle.append("output_device")
     if options.dialect is Dialect.MOSHI:  # one's own server takes no money
         idle.append("budget")
-    off = {"server": None, "token": None, "plain": False, "push_to_talk": False, "budget": 0.0}
-    off["output_device"] = None
+    nothing = dict.fromkeys(("server", "token", "output_device"))
+    off = {**nothing, "plain": False, "push_to_talk": False, "budget": 0.0}
     changes = {name: off[name] for name in idle if not chosen(name)}
     echo = echo_for_this_call(options.echo, options.input is None, chosen)
     return replace(options, **changes, echo=echo)  # type: ignore[arg-type]

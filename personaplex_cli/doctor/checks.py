@@ -13,7 +13,7 @@ from personaplex_cli.auth import EXCHANGE_TIMEOUT_S
 from personaplex_cli.devices.portaudio import LOAD_LIMIT_S
 from personaplex_cli.doctor import chirp, libraries, machine, trial
 from personaplex_cli.doctor.access import Access, Settings
-from personaplex_cli.doctor.check import Check, Finding, skipped
+from personaplex_cli.doctor.check import Check, Finding, ok, skipped
 from personaplex_cli.doctor.reach import ROUNDS, Reach
 from personaplex_cli.doctor.recording import PATIENCE_S, SETTLE_S
 from personaplex_cli.doctor.sound import LEVEL_S, Sound
@@ -41,6 +41,8 @@ class Wanted:
 
     read_settings: Callable[[], Settings] = field(repr=False)
     """See `Access.read`."""
+    check_call: Callable[[], object] = field(repr=False)
+    """Raises PersonaplexError if a call would be refused because of its settings."""
     input_device: str | None = None
     output_device: str | None = None
     input_channel: int | None = None
@@ -125,10 +127,23 @@ def _access(wanted: Wanted) -> Iterator[Check]:
     unanswered = ConnectError("The token exchange does not answer.", "Check the network.")
     read_s = 2 * READ_LIMIT_S + SOON_S
     yield Check("configuration", "Configuration", access.check_configuration, read_s, unread)
+    yield Check(
+        "settings",
+        "Settings of a call",
+        partial(_check_settings, wanted.check_call),
+        ROUTE_TIMEOUT_S + read_s,
+        unread,
+        ("configuration",),
+    )
     yield Check("key", "API key", access.check_key, SOON_S, unread, ("configuration",))
     limit_s = 2 * EXCHANGE_TIMEOUT_S + SOON_S
     yield Check("token", "Token", access.check_token, limit_s, unanswered, ("configuration",))
     yield Check("clock", "Clock", access.check_clock, SOON_S, unread, ("configuration",))
+
+
+def _check_settings(check_call: Callable[[], object]) -> Finding:
+    check_call()
+    return ok("They go together.")
 
 
 def _call(wanted: Wanted, place: machine.Place) -> Check:

@@ -308,6 +308,7 @@ class Lasting:
     ends: EndReason
     limits: list[Limits]
     is_sending_text = False
+    user_spoke = True
 
     def __init__(self, *_: object, limits: Limits, **__: object) -> None:
         self.limits.append(limits)

@@ -37,7 +37,7 @@ Patch = pytest.MonkeyPatch
 KEY = "pg_secret_0123456789"
 ALL = [
     *("python", "opus", "sndfile", "canceller", "sound_system", "portaudio", "microphone", "speaker"),
-    *("level", "echo", "configuration", "key", "token", "clock", "server"),
+    *("level", "echo", "configuration", "settings", "key", "token", "clock", "server"),
 ]
 
 
@@ -147,6 +147,24 @@ def test_quiet_makes_no_sound_and_records_nothing(capsys: Capture, monkeypatch: 
     answer = Answer(capsys, "--quiet")
     assert answer.code == ExitCode.OK and answer.problems == ["level", "echo"]
     assert answer.prompts == ""
+
+
+# --- settings that a call would refuse
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('persona = "nosuch"', "There is no persona of that name"),
+        ("budget = 5", "--budget needs to know what a minute costs"),
+        ("half_duplex = true\nnoise_suppression = true", "--half-duplex goes without processing"),
+    ],
+)
+def test_settings_that_do_not_go_together(line: str, words: str, own_home: Path, capsys: Capture) -> None:
+    (own_home / "config.toml").write_text(f"{line}\n")
+    answer = Answer(capsys)
+    assert answer.code == ExitCode.USAGE and answer.problems == ["settings"]
+    answer.check("settings", "failure", words)
 
 
 # --- libraries and devices

@@ -461,6 +461,7 @@ def test_a_call_that_breaks_off_is_made_again_until_the_time_is_up(
 ) -> None:
     monkeypatch.setenv("POLARGRID_API_KEY", KEY)
     monkeypatch.setattr(conversation, "RECONNECT_AFTER_S", 0.1)
+    monkeypatch.setattr(conversation, "MAX_UNUSED_CALLS", 100)
     standin = servers.start(drop=At(0.32))
     options = ["--server", standin.url, "--auth-url", standin.auth_url, "--max-duration", "2"]
     output = tmp_path / "answer.wav"
@@ -472,6 +473,17 @@ def test_a_call_that_breaks_off_is_made_again_until_the_time_is_up(
     assert err.count("state: live") in (n_more, n_more + 1)  # the time may be up before the last one is
     assert "the time limit was reached" in err
     assert soundfile.info(output).duration > 0.4  # more than one of them gave
+
+
+def test_calls_in_which_the_user_says_nothing_are_not_made_for_ever(
+    blip: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch, servers: Servers
+) -> None:
+    monkeypatch.setattr(conversation, "RECONNECT_AFTER_S", 0.1)
+    standin = servers.start(drop=At(0.32))
+    options = ["--server", standin.url, "--dialect", "moshi", "--tail", "60", "--reconnect"]
+    assert run(["talk", "--input", blip, *options]) == ExitCode.CONNECTION
+    out, err = capsys.readouterr()
+    assert out.count("new call: ") == 2 and err.count("state: live") == 3
 
 
 def test_a_call_that_breaks_off_at_once_is_not_made_again(
