@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import sys
 import time
@@ -126,6 +127,9 @@ class Conversation:
             self._terminal = stack.enter_context(self._open_terminal())
             stack.enter_context(native_stderr_held(show=self._options.debug))
             self._listen_to_user()
+            # What is there by now stays: the collector need not look through all of it again and again, which
+            # keeps every thread from running, sound's included, for tens of milliseconds.
+            gc.freeze()
             return await self._hold(token)
 
     async def _hold(self, token: str | None) -> CallEnded:

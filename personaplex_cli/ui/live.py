@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final, TextIO
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.control import Control
 from rich.segment import ControlType, Segment
@@ -40,6 +41,8 @@ class _TerminalConsole(Console):
 def terminal_console(stream: TextIO) -> Console:
     """A console for `stream`, a terminal that moves its cursor; colours as TERM and NO_COLOR say."""
     console = _TerminalConsole(file=stream, force_terminal=True, markup=False, emoji=False, highlight=False)
+    # Rich reads its table of widths when it first needs it, which keeps sound waiting: now, not in the call.
+    cell_len("♪")
     if console.width < 1:  # COLUMNS=0 in the environment
         console.width = 80
     return console
