@@ -26,8 +26,8 @@ demo: setup ## Talk to the local stand-in with a spoken question (no key, no sou
 test: export PYTHONDONTWRITEBYTECODE =
 test: check ## Check, then run the tests; with branch coverage those of the parts that must have it
 	@sh scripts/setup.sh test
-	$(BIN)/python -m pytest -n 4 --dist loadscope $(addprefix --ignore=,$(COVERING))
-	$(BIN)/python -m pytest -n 4 --dist worksteal $(COVERING) --cov --cov-report=term-missing --cov-fail-under=95
+	$(BIN)/python -m pytest -n 3 --dist loadscope $(addprefix --ignore=,$(COVERING))
+	$(BIN)/python -m pytest -n 3 --dist worksteal $(COVERING) --cov --cov-report=term-missing --cov-fail-under=95
 
 check: dev ## Lint, formatting, types
 	$(BIN)/ruff check .

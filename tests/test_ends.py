@@ -4,6 +4,7 @@ import io
 import math
 import os
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -117,8 +118,9 @@ def test_the_home_of_nobody_is_no_traceback() -> None:
 
 @pytest.mark.usefixtures("no_card")
 def test_a_dash_is_the_process_s_own_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    spoken, speaking = os.pipe()
     reading, writing = os.pipe()
-    with open(reading, encoding="utf-8") as stdin, open(writing, "w", encoding="utf-8") as stdout:
+    with open(spoken, encoding="utf-8") as stdin, open(writing, "w", encoding="utf-8") as stdout:
         with monkeypatch.context() as patched:
             patched.setattr(sys, "stdin", stdin)
             patched.setattr(sys, "stdout", stdout)
@@ -126,6 +128,11 @@ def test_a_dash_is_the_process_s_own_pipe(monkeypatch: pytest.MonkeyPatch) -> No
         assert isinstance(source, PipeSource) and isinstance(sink, PipeSink)
         sink.write(b"\1\2", 0.0)
         assert os.read(reading, 10) == b"\1\2"
+        os.close(reading)
+        os.close(speaking)
+        for thread in threading.enumerate():
+            if thread.name == "stdin":
+                thread.join(10)
 
 
 def closed() -> io.StringIO:
